@@ -1,0 +1,163 @@
+//! The operations a trace can hold, by name, and what each does to memory.
+//!
+//! `schemas/trace-v1.md` is the normative table; a test holds this file to it.
+
+/// Where memory comes from. Domains are never summed: slab pages are also page allocations, and
+/// heap blocks lie in mappings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Domain {
+    /// Blocks of a user-space allocator, keyed by address.
+    Heap,
+    /// Address ranges from mmap, in whole pages, kept by range.
+    Mapping,
+}
+
+impl Domain {
+    pub const ALL: [Domain; 2] = [Domain::Heap, Domain::Mapping];
+
+    /// The name used in traces and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Domain::Heap => "heap",
+            Domain::Mapping => "mapping",
+        }
+    }
+}
+
+/// What an operation does to memory when it is replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// `[addr, addr + size)` is allocated.
+    Allocate,
+    /// The block at `addr` is freed (heap), or the range `[addr, addr + size)` is (mapping).
+    Free,
+    /// As [`Effect::Free`], called by an allocator or the loader: what it does not know is theirs.
+    FreeInner,
+    /// A reallocation was entered: the block at `addr` (mapping: the range) is *pending*. Its
+    /// address is free for others, its bytes still count. The thread's next [`Effect::Outcome`] or
+    /// [`Effect::Restore`] decides.
+    Release,
+    /// A reallocation returned: what the thread released is freed, and `[addr, addr + size)` is
+    /// allocated unless `addr` is 0 (`realloc(p, 0)` that freed).
+    Outcome,
+    /// A call failed: what the thread released (or freed, for munmap) is as it was.
+    Restore,
+    /// Describes the recording; no memory changes.
+    Describe,
+}
+
+/// One operation. The trace stores its name, never a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Op {
+    Malloc,
+    Calloc,
+    PosixMemalign,
+    AlignedAlloc,
+    Memalign,
+    Valloc,
+    Pvalloc,
+    Free,
+    ReallocRelease,
+    Realloc,
+    Reallocarray,
+    ReallocFailed,
+    Mmap,
+    Munmap,
+    MunmapInner,
+    MunmapFailed,
+    MremapRelease,
+    Mremap,
+    MremapFailed,
+    Open,
+    Close,
+    Process,
+    Exit,
+    Module,
+    Symbol,
+    Rss,
+    Loss,
+    Defect,
+}
+
+const HEAP: Option<Domain> = Some(Domain::Heap);
+const MAPPING: Option<Domain> = Some(Domain::Mapping);
+
+/// One row per operation, at the index of its discriminant: name, domain, effect.
+const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
+    (Op::Malloc, "malloc", HEAP, Effect::Allocate),
+    (Op::Calloc, "calloc", HEAP, Effect::Allocate),
+    (Op::PosixMemalign, "posix_memalign", HEAP, Effect::Allocate),
+    (Op::AlignedAlloc, "aligned_alloc", HEAP, Effect::Allocate),
+    (Op::Memalign, "memalign", HEAP, Effect::Allocate),
+    (Op::Valloc, "valloc", HEAP, Effect::Allocate),
+    (Op::Pvalloc, "pvalloc", HEAP, Effect::Allocate),
+    (Op::Free, "free", HEAP, Effect::Free),
+    (Op::ReallocRelease, "realloc_release", HEAP, Effect::Release),
+    (Op::Realloc, "realloc", HEAP, Effect::Outcome),
+    (Op::Reallocarray, "reallocarray", HEAP, Effect::Outcome),
+    (Op::ReallocFailed, "realloc_failed", HEAP, Effect::Restore),
+    (Op::Mmap, "mmap", MAPPING, Effect::Allocate),
+    (Op::Munmap, "munmap", MAPPING, Effect::Free),
+    (Op::MunmapInner, "munmap_inner", MAPPING, Effect::FreeInner),
+    (Op::MunmapFailed, "munmap_failed", MAPPING, Effect::Restore),
+    (Op::MremapRelease, "mremap_release", MAPPING, Effect::Release),
+    (Op::Mremap, "mremap", MAPPING, Effect::Outcome),
+    (Op::MremapFailed, "mremap_failed", MAPPING, Effect::Restore),
+    (Op::Open, "open", None, Effect::Describe),
+    (Op::Close, "close", None, Effect::Describe),
+    (Op::Process, "process", None, Effect::Describe),
+    (Op::Exit, "exit", None, Effect::Describe),
+    (Op::Module, "module", None, Effect::Describe),
+    (Op::Symbol, "symbol", None, Effect::Describe),
+    (Op::Rss, "rss", None, Effect::Describe),
+    (Op::Loss, "loss", None, Effect::Describe),
+    (Op::Defect, "defect", None, Effect::Describe),
+];
+
+
+impl Op {
+    /// Every operation, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Op> {
+        TABLE.iter().map(|row| row.0)
+    }
+
+    /// The name stored in the trace and shown in reports.
+    pub fn name(self) -> &'static str {
+        TABLE[self as usize].1
+    }
+
+    /// The domain of an event; `None` for a description.
+    pub fn domain(self) -> Option<Domain> {
+        TABLE[self as usize].2
+    }
+
+    /// What the replay does.
+    pub fn effect(self) -> Effect {
+        TABLE[self as usize].3
+    }
+
+    /// Whether this is an event (not a description).
+    pub fn is_event(self) -> bool {
+        self.effect() != Effect::Describe
+    }
+
+    /// The operation of this name, if this version knows it.
+    pub fn from_name(name: &str) -> Option<Op> {
+        TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table is indexed by discriminant: each row must stand at its own place.
+    #[test]
+    fn table_is_in_order_and_names_are_unique() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert_eq!(row.0 as usize, index);
+            assert_eq!(Op::from_name(row.1), Some(row.0));
+        }
+    }
+}
