@@ -30,7 +30,9 @@ pub struct TraceReader {
 impl TraceReader {
     /// Opens a trace and finds its readable row groups.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        Err(TraceError::Empty { path: path.to_owned() })
+        Err(TraceError::Empty {
+            path: path.to_owned(),
+        })
     }
 
     pub fn header(&self) -> &Header {

@@ -23,9 +23,15 @@ pub struct TraceWriter {
 
 impl TraceWriter {
     /// Creates the file and writes the header. Fails if the file exists, unless told to overwrite.
-    pub fn create(path: &Path, header: &Header, options: &WriterOptions) -> Result<Self, TraceError> {
+    pub fn create(
+        path: &Path,
+        header: &Header,
+        options: &WriterOptions,
+    ) -> Result<Self, TraceError> {
         let _ = (header, options);
-        Ok(TraceWriter { path: path.to_owned() })
+        Ok(TraceWriter {
+            path: path.to_owned(),
+        })
     }
 
     /// Appends an event. `stack` is given with the first event that uses it.

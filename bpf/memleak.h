@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The contract between the probes and user space: every record in the ring, every map value that
+ * both sides touch. recorder/src/wire.rs repeats it in Rust; a test there reads this file.
+ *
+ * No padding anywhere; sizes are asserted below.
+ */
+#ifndef MEMLEAK_H
+#define MEMLEAK_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef long long s64;
+
+/* What happened. The numbers live only in the ring; the trace stores names. */
+enum ml_op {
+	ML_OP_MALLOC = 1,
+	ML_OP_CALLOC = 2,
+	ML_OP_POSIX_MEMALIGN = 3,
+	ML_OP_ALIGNED_ALLOC = 4,
+	ML_OP_MEMALIGN = 5,
+	ML_OP_VALLOC = 6,
+	ML_OP_PVALLOC = 7,
+	ML_OP_FREE = 8,
+	ML_OP_REALLOC_RELEASE = 9,
+	ML_OP_REALLOC = 10,
+	ML_OP_REALLOCARRAY = 11,
+	ML_OP_REALLOC_FAILED = 12,
+	ML_OP_MMAP = 13,
+	ML_OP_MUNMAP = 14,
+	ML_OP_MUNMAP_INNER = 15,
+	ML_OP_MUNMAP_FAILED = 16,
+	ML_OP_MREMAP_RELEASE = 17,
+	ML_OP_MREMAP = 18,
+	ML_OP_MREMAP_FAILED = 19,
+};
+
+/* Shapes of records in the ring. */
+enum ml_record {
+	ML_RECORD_POINT = 1, /* struct ml_point */
+	ML_RECORD_RANGE = 2, /* struct ml_range */
+	ML_RECORD_ALLOC = 3, /* struct ml_alloc */
+	ML_RECORD_STACK = 4, /* struct ml_stack */
+};
+
+/* Why a walk ended. */
+enum ml_stack_end {
+	ML_END_COMPLETE = 0,
+	ML_END_NO_MAPPING = 1,
+	ML_END_NO_UNWIND_INFO = 2,
+	ML_END_UNREADABLE = 3,
+	ML_END_TOO_DEEP = 4,
+};
+
+/* Per-CPU counters. The first ones count lost events, the others events kept with a defect. */
+enum ml_counter {
+	ML_LOST_ALLOC_RING_FULL = 0,
+	ML_LOST_RELEASE_RING_FULL = 1,
+	ML_LOST_NO_TASK_STORAGE = 2,
+	ML_DEFECT_STACK_UNPUBLISHED = 3,
+	ML_DEFECT_STACK_UNREAD = 4,
+	ML_COUNT_STACKS_PUBLISHED = 5,
+	ML_COUNT_EVENTS = 6,
+	ML_COUNTERS = 7,
+};
+
+/* Head of every event. 32 bytes. */
+struct ml_point {
+	u16 record; /* enum ml_record */
+	u16 op;	    /* enum ml_op */
+	u32 space;
+	u32 pid;
+	u32 tid;
+	u64 ts; /* CLOCK_MONOTONIC, ns */
+	u64 addr;
+};
+
+/* A release of a range. 40 bytes. */
+struct ml_range {
+	struct ml_point head;
+	u64 size;
+};
+
+/* An allocation. 48 bytes. */
+struct ml_alloc {
+	struct ml_point head;
+	u64 size;
+	u64 stack; /* hash of the stack, 0 = none */
+};
+
+#define ML_MAX_FRAMES 127
+
+/* A stack, told before its first use; as long as it has frames. */
+struct ml_stack {
+	u16 record; /* ML_RECORD_STACK */
+	u16 end;    /* enum ml_stack_end */
+	u32 frame_count;
+	u32 pid;
+	u32 space;
+	u64 hash;
+	u64 stopped_at; /* the address that ended the walk, where it ended early */
+	u64 frames[ML_MAX_FRAMES + 1]; /* frame ids, leaf first; one more: a mask bounds the index */
+};
+#define ML_STACK_HEAD 32
+
+/* Frame ids, as shared/src/stack.rs packs them. */
+#define ML_FRAME_OFFSET_BITS 40
+#define ML_FRAME_ANONYMOUS (1ULL << 62)
+#define ML_FRAME_EXACT (1ULL << 61)
+
+/* The module that holds an allocator, or the loader: what it maps is its own. */
+#define ML_MAPPING_INNER 1
+/* The module defines free() and hands the call on to another one's. */
+#define ML_MAPPING_WRAPPER 2
+
+/* In a probe's cookie, above the operation's number: leave out calls from wrappers. */
+#define ML_COOKIE_CHECK_CALLER (1 << 16)
+
+/* An executable mapping. 40 bytes. */
+struct ml_mapping {
+	u64 start;
+	u64 end;
+	u64 file_offset; /* of the first byte */
+	u32 file_id;	 /* 0: no file, then `generation` counts */
+	u16 generation;
+	u16 flags;
+	u32 first_row; /* its file's unwind rows */
+	u32 row_count;
+};
+
+#define ML_MAX_MAPPINGS 1024
+
+/* The executable mappings of an address space, by address. */
+struct ml_mapping_table {
+	u32 count;
+	u32 generation; /* changes with every new table: cached rows of older ones are void */
+	struct ml_mapping rows[ML_MAX_MAPPINGS];
+};
+
+/* An address space that is recorded, by tgid. */
+struct ml_space {
+	u32 id;
+	u32 table; /* index of its current ml_mapping_table */
+};
+
+/* How to find the caller of a frame, from `pc` on. 8 bytes. */
+struct ml_unwind_row {
+	u32 pc;		/* offset in the file */
+	u16 cfa_offset; /* in 8-byte words */
+	u16 rule;	/* low 3 bits: enum ml_unwind_kind; others: saved rbp at cfa - 8n, 0 = kept */
+};
+
+enum ml_unwind_kind {
+	ML_UNWIND_NONE = 0,	/* no information: follow the frame pointer */
+	ML_UNWIND_SP = 1,	/* cfa = rsp + offset */
+	ML_UNWIND_BP = 2,	/* cfa = rbp + offset */
+	ML_UNWIND_BP_DEREF = 3, /* cfa = *(rbp - offset): realigned stacks */
+	ML_UNWIND_END = 4,	/* the outermost frame */
+	ML_UNWIND_SIGNAL = 5,	/* rsp points at the ucontext */
+};
+
+/* What user space tells the probes while they run. */
+struct ml_control {
+	u32 recording; /* 0 before and after */
+	u32 unused;
+};
+
+#define ML_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
+ML_SIZE(struct ml_point, 32);
+ML_SIZE(struct ml_range, 40);
+ML_SIZE(struct ml_alloc, 48);
+ML_SIZE(struct ml_stack, ML_STACK_HEAD + 8 * (ML_MAX_FRAMES + 1));
+ML_SIZE(struct ml_mapping, 40);
+ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
+ML_SIZE(struct ml_unwind_row, 8);
+
+#endif

@@ -1,0 +1,200 @@
+//! Decodes records and writes them into the trace, on a thread of its own.
+
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
+use memleak_trace::{Event, FrameId, Note, SpaceId, StackEnd, TraceError, TraceWriter};
+
+use crate::drain::Chunk;
+use crate::interner::Interner;
+use crate::wire::{RawEvent, Record, WireError, decode};
+
+/// What the encoder finds in the records and cannot settle itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Frames that no stack had before.
+    NewFrames(Vec<FrameId>),
+    /// A walk stopped at an address in no known mapping: a library was opened.
+    UnknownMapping { address: u64 },
+}
+
+/// Why encoding stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EncodeError {
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("the probes sent what this program does not understand: {0}")]
+    Wire(#[from] WireError),
+    #[error("the encoder died; the trace ends with its last checkpoint")]
+    Died,
+}
+
+/// What was written in all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub events: u64,
+    pub stacks: u64,
+    pub bytes: u64,
+}
+
+/// The running totals of the encoder, for the status line.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub events: std::sync::atomic::AtomicU64,
+    pub bytes: std::sync::atomic::AtomicU64,
+}
+
+/// The encoding thread.
+#[derive(Debug)]
+pub struct Encoder {
+    notes: Sender<Note>,
+    thread: JoinHandle<Result<Written, EncodeError>>,
+}
+
+/// A checkpoint is looked for at least this often.
+const IDLE: Duration = Duration::from_millis(100);
+
+impl Encoder {
+    /// Starts to encode what comes through `chunks`; findings go to `findings`.
+    pub fn start(
+        writer: TraceWriter,
+        chunks: Receiver<Chunk>,
+        findings: Sender<Finding>,
+        progress: std::sync::Arc<Progress>,
+    ) -> std::io::Result<Encoder> {
+        let (notes, incoming) = crossbeam_channel::unbounded();
+        let state = State {
+            writer,
+            interner: Interner::default(),
+            findings,
+            progress,
+            events: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("encode".to_owned())
+            .spawn(move || state.run(&chunks, &incoming))?;
+        Ok(Encoder { notes, thread })
+    }
+
+    /// Adds a description to the trace. If encoding has failed it is dropped; `finish` says why.
+    pub fn note(&self, note: Note) {
+        let _ = self.notes.send(note);
+    }
+
+    /// Whether the thread has ended by itself, that is with an error.
+    pub fn has_failed(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Closes the trace when all chunks and notes are in it. The chunks must have ended.
+    pub fn finish(self) -> Result<Written, EncodeError> {
+        drop(self.notes);
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(EncodeError::Died),
+        }
+    }
+}
+
+struct State {
+    writer: TraceWriter,
+    interner: Interner,
+    findings: Sender<Finding>,
+    progress: std::sync::Arc<Progress>,
+    events: u64,
+}
+
+impl State {
+    /// Ends when both channels are closed and empty.
+    fn run(
+        mut self,
+        chunks: &Receiver<Chunk>,
+        notes: &Receiver<Note>,
+    ) -> Result<Written, EncodeError> {
+        let mut open = true;
+        while open {
+            select! {
+                recv(chunks) -> chunk => match chunk {
+                    Ok(chunk) => self.chunk(&chunk)?,
+                    Err(_) => open = false,
+                },
+                recv(notes) -> note => match note {
+                    Ok(note) => self.writer.note(&note)?,
+                    Err(_) => open = false,
+                },
+                default(IDLE) => {}
+            }
+            self.checkpoint()?;
+        }
+        // One channel is closed: take the rest of both. The order between them is free.
+        for chunk in chunks {
+            self.chunk(&chunk)?;
+            self.checkpoint()?;
+        }
+        // Nobody listens to findings when the chunks have ended.
+        drop(self.findings);
+        loop {
+            match notes.recv_timeout(IDLE) {
+                Ok(note) => self.writer.note(&note)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.writer.checkpoint_if_due()?;
+        }
+        let stacks = self.interner.used();
+        let bytes = self.writer.finish()?;
+        Ok(Written {
+            events: self.events,
+            stacks,
+            bytes,
+        })
+    }
+
+    fn checkpoint(&mut self) -> Result<(), EncodeError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.writer.checkpoint_if_due()?;
+        self.progress.events.store(self.events, Relaxed);
+        self.progress.bytes.store(self.writer.bytes(), Relaxed);
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: &Chunk) -> Result<(), EncodeError> {
+        for record in chunk.records() {
+            match decode(record)? {
+                Record::Event(event) => self.event(&event)?,
+                Record::Stack(stack) => {
+                    if stack.end == StackEnd::NoMapping {
+                        let address = stack.stopped_at;
+                        let _ = self.findings.send(Finding::UnknownMapping { address });
+                    }
+                    let new = self.interner.tell(stack);
+                    if !new.is_empty() {
+                        let _ = self.findings.send(Finding::NewFrames(new));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, raw: &RawEvent) -> Result<(), EncodeError> {
+        let stack = raw.stack.and_then(|hash| self.interner.number(hash));
+        let (id, definition) = match stack {
+            Some((id, definition)) => (Some(id), definition),
+            None => (None, None),
+        };
+        let event = Event {
+            ts: raw.ts as i64,
+            pid: raw.pid as i32,
+            tid: raw.tid as i32,
+            op: raw.op,
+            space: SpaceId(raw.space as i32),
+            addr: raw.addr,
+            size: raw.size,
+            stack: id,
+        };
+        self.events += 1;
+        Ok(self.writer.event(&event, definition.as_ref())?)
+    }
+}

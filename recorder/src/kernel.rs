@@ -1,0 +1,342 @@
+//! The kernel side: loads the object, attaches its probes, fills its maps.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
+use aya::programs::{ProgramError, UProbe};
+use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
+
+use crate::functions::{Function, PROGRAMS};
+use crate::row_arena::RowArena;
+use crate::wire::op_number;
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memleak.bpf.o"));
+
+/// What the kernel refused.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("the kernel does not accept the probes: {0}")]
+    Load(#[from] EbpfError),
+    #[error("the kernel does not accept the program {name}: {source}")]
+    Program {
+        name: &'static str,
+        source: ProgramError,
+    },
+    #[error("cannot probe {function} in {object}: {source}")]
+    Attach {
+        function: &'static str,
+        object: String,
+        source: ProgramError,
+    },
+    #[error("the probes have no {0}: build and object differ")]
+    Missing(&'static str),
+    #[error("cannot use the map {name}: {source}")]
+    Map {
+        name: &'static str,
+        source: aya::maps::MapError,
+    },
+    #[error("cannot map the unwind rows: {0}")]
+    Rows(std::io::Error),
+    #[error(
+        "the target has {found} executable mappings, this version follows {limit}: frames in the others end a stack"
+    )]
+    TooManyMappings { found: usize, limit: usize },
+}
+
+/// Sizes that are fixed when the object is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Bytes of the ring: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Unwind rows of all files together.
+    pub row_capacity: u32,
+    pub page_size: u64,
+}
+
+/// `struct ml_mapping`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappingRow {
+    pub start: u64,
+    pub end: u64,
+    pub file_offset: u64,
+    pub file_id: u32,
+    pub generation: u16,
+    pub flags: u16,
+    pub first_row: u32,
+    pub row_count: u32,
+}
+
+/// `ML_MAPPING_INNER`.
+pub const MAPPING_INNER: u16 = 1;
+/// `ML_MAPPING_WRAPPER`.
+pub const MAPPING_WRAPPER: u16 = 2;
+/// `ML_MAX_MAPPINGS`.
+pub const MAX_MAPPINGS: usize = 1024;
+/// `ML_COOKIE_CHECK_CALLER`, set in a cookie above the operation's number.
+const COOKIE_CHECK_CALLER: u64 = 1 << 16;
+
+/// `struct ml_mapping_table`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct MappingTable {
+    count: u32,
+    generation: u32,
+    rows: [MappingRow; MAX_MAPPINGS],
+}
+
+/// `struct ml_space`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Space {
+    id: u32,
+    table: u32,
+}
+
+/// `struct ml_control`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Control {
+    recording: u32,
+    unused: u32,
+}
+
+// SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
+unsafe impl Pod for MappingTable {}
+// SAFETY: as above.
+unsafe impl Pod for Space {}
+// SAFETY: as above.
+unsafe impl Pod for Control {}
+
+const _: () = assert!(size_of::<MappingRow>() == 40);
+const _: () = assert!(size_of::<MappingTable>() == 8 + 40 * MAX_MAPPINGS);
+
+/// Counters of the probes, in the order of `enum ml_counter`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub lost_alloc_ring_full: u64,
+    pub lost_release_ring_full: u64,
+    pub lost_no_task_storage: u64,
+    pub defect_stack_unpublished: u64,
+    pub defect_stack_unread: u64,
+    pub stacks_published: u64,
+    pub events: u64,
+}
+
+/// A function to be probed, and where.
+#[derive(Clone, Debug)]
+pub struct ProbePoint {
+    pub function: Function,
+    /// The object's path for messages.
+    pub object: String,
+    /// A path by which this process can open the object.
+    pub open_path: std::path::PathBuf,
+    /// Offset of the function in the file.
+    pub file_offset: u64,
+    /// Bytes from there to the probed instruction.
+    pub displacement: u64,
+    /// Whether calls from wrappers of the allocator are to be left out.
+    pub check_caller: bool,
+}
+
+/// The loaded object.
+pub struct Kernel {
+    ebpf: Ebpf,
+    rows: RowArena,
+    /// Number of the last mapping table written.
+    table_generation: u32,
+}
+
+impl Kernel {
+    /// Loads every program; nothing is attached yet.
+    pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
+        let mut ebpf = EbpfLoader::new()
+            .allow_unsupported_maps()
+            .map_max_entries("events", options.ring_bytes)
+            .map_max_entries("unwind_rows", options.row_capacity)
+            .override_global("page_size", &options.page_size, true)
+            .load(OBJECT)?;
+        for name in PROGRAMS {
+            uprobe(&mut ebpf, name)?
+                .load()
+                .map_err(|source| KernelError::Program { name, source })?;
+        }
+        let Some(Map::Array(rows)) = ebpf.map("unwind_rows") else {
+            return Err(KernelError::Missing("unwind_rows"));
+        };
+        let rows = RowArena::map(rows.fd().as_fd(), options.row_capacity as usize)
+            .map_err(KernelError::Rows)?;
+        Ok(Kernel {
+            ebpf,
+            rows,
+            table_generation: 0,
+        })
+    }
+
+    /// Probes a function of the process of `task`, a living thread: entry, and return where its
+    /// shape asks for it.
+    pub fn attach(
+        &mut self,
+        point: &ProbePoint,
+        task: std::num::NonZeroU32,
+    ) -> Result<(), KernelError> {
+        let Some(number) = op_number(point.function.op) else {
+            return Err(KernelError::Missing("operation"));
+        };
+        let mut cookie = u64::from(number);
+        if point.check_caller {
+            cookie |= COOKIE_CHECK_CALLER;
+        }
+        let shape = point.function.shape;
+        // The return first: a call that is entered in between then has no entry, and is no event.
+        for name in shape
+            .leave_program()
+            .into_iter()
+            .chain([shape.enter_program()])
+        {
+            let at = UProbeAttachPoint {
+                location: UProbeAttachLocation::AbsoluteOffset(
+                    point.file_offset + point.displacement,
+                ),
+                cookie: Some(cookie),
+            };
+            uprobe(&mut self.ebpf, name)?
+                .attach(
+                    at,
+                    Path::new(&point.open_path),
+                    UProbeScope::OneProcess(task),
+                )
+                .map_err(|source| KernelError::Attach {
+                    function: point.function.symbol,
+                    object: point.object.clone(),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The ring's reading end; there is one.
+    pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
+        let map = self
+            .ebpf
+            .take_map("events")
+            .ok_or(KernelError::Missing("events"))?;
+        RingBuf::try_from(map).map_err(|source| KernelError::Map {
+            name: "events",
+            source,
+        })
+    }
+
+    /// Opens or closes the recording, for all probes at one instant.
+    pub fn set_recording(&mut self, recording: bool) -> Result<(), KernelError> {
+        let control = Control {
+            recording: u32::from(recording),
+            unused: 0,
+        };
+        self.array::<Control>("control")?
+            .set(0, control, 0)
+            .map_err(|source| KernelError::Map {
+                name: "control",
+                source,
+            })
+    }
+
+    /// The unwind rows of the probes.
+    pub fn rows(&mut self) -> &mut RowArena {
+        &mut self.rows
+    }
+
+    /// Tells the probes the executable mappings of a process, sorted by address. Mappings beyond
+    /// the limit are left out, with an error that says so after the others are in force.
+    pub fn set_mappings(
+        &mut self,
+        pid: u32,
+        space: u32,
+        mappings: &[MappingRow],
+    ) -> Result<(), KernelError> {
+        let kept = mappings.len().min(MAX_MAPPINGS);
+        self.table_generation += 1;
+        let mut table = Box::new(MappingTable {
+            count: kept as u32,
+            generation: self.table_generation,
+            rows: [MappingRow::default(); MAX_MAPPINGS],
+        });
+        table.rows[..kept].copy_from_slice(&mappings[..kept]);
+        // Two tables: walks under way still use the other one.
+        let index = self.table_generation % 2;
+        self.array::<MappingTable>("mapping_tables")?
+            .set(index, *table, 0)
+            .map_err(|source| KernelError::Map {
+                name: "mapping_tables",
+                source,
+            })?;
+        let map = self
+            .ebpf
+            .map_mut("spaces")
+            .ok_or(KernelError::Missing("spaces"))?;
+        HashMap::<_, u32, Space>::try_from(map)
+            .and_then(|mut spaces| {
+                spaces.insert(
+                    pid,
+                    Space {
+                        id: space,
+                        table: index,
+                    },
+                    0,
+                )
+            })
+            .map_err(|source| KernelError::Map {
+                name: "spaces",
+                source,
+            })?;
+        if mappings.len() > kept {
+            return Err(KernelError::TooManyMappings {
+                found: mappings.len(),
+                limit: kept,
+            });
+        }
+        Ok(())
+    }
+
+    /// The counters, summed over the CPUs.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        let map = self
+            .ebpf
+            .map("counters")
+            .ok_or(KernelError::Missing("counters"))?;
+        let read = |map| -> Result<Vec<u64>, aya::maps::MapError> {
+            let counters = PerCpuArray::<_, u64>::try_from(map)?;
+            (0..counters.len())
+                .map(|index| Ok(counters.get(&index, 0)?.iter().sum()))
+                .collect()
+        };
+        let values = read(map).map_err(|source| KernelError::Map {
+            name: "counters",
+            source,
+        })?;
+        let value = |index: usize| values.get(index).copied().unwrap_or(0);
+        Ok(Counters {
+            lost_alloc_ring_full: value(0),
+            lost_release_ring_full: value(1),
+            lost_no_task_storage: value(2),
+            defect_stack_unpublished: value(3),
+            defect_stack_unread: value(4),
+            stacks_published: value(5),
+            events: value(6),
+        })
+    }
+
+    fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, T>, KernelError> {
+        let map = self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))?;
+        Array::try_from(map).map_err(|source| KernelError::Map { name, source })
+    }
+}
+
+fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
+    ebpf.program_mut(name)
+        .ok_or(KernelError::Missing(name))?
+        .try_into()
+        .map_err(|source| KernelError::Program { name, source })
+}

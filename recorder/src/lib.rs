@@ -1,0 +1,16 @@
+//! The recorder: follows the allocations of a process and writes them into a trace.
+
+pub mod clocks;
+pub mod drain;
+pub mod elf;
+pub mod encode;
+pub mod functions;
+pub mod interner;
+pub mod kernel;
+pub mod ledger;
+pub mod prologue;
+pub mod ring_fill;
+pub mod row_arena;
+pub mod unwind_rows;
+pub mod watch;
+pub mod wire;

@@ -1,0 +1,66 @@
+//! How full the ring is, read from the positions that the kernel shares.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A read-only view of the ring's two positions.
+#[derive(Debug)]
+pub struct RingFill {
+    consumer: *const AtomicU64,
+    producer: *const AtomicU64,
+    page_size: usize,
+    ring_bytes: u64,
+}
+
+impl RingFill {
+    /// Maps the position pages of the ring `map`, which has room for `ring_bytes`.
+    pub fn map(map: BorrowedFd<'_>, page_size: usize, ring_bytes: u64) -> io::Result<RingFill> {
+        let page = |index: usize| {
+            // SAFETY: a new read-only mapping at an address of the kernel's choice.
+            let memory = unsafe {
+                libc::mmap(
+                    std::ptr::null_mut(),
+                    page_size,
+                    libc::PROT_READ,
+                    libc::MAP_SHARED,
+                    map.as_raw_fd(),
+                    (index * page_size) as libc::off_t,
+                )
+            };
+            if memory == libc::MAP_FAILED {
+                return Err(io::Error::last_os_error());
+            }
+            Ok(memory.cast_const().cast::<AtomicU64>())
+        };
+        Ok(RingFill {
+            consumer: page(0)?,
+            producer: page(1)?,
+            page_size,
+            ring_bytes,
+        })
+    }
+
+    /// Bytes that wait to be drained, as a share of the ring: 0 to 1.
+    pub fn share(&self) -> f64 {
+        // SAFETY: both pages are mapped as long as `self` lives, and start with the position.
+        let (consumed, produced) = unsafe {
+            (
+                (*self.consumer).load(Ordering::Acquire),
+                (*self.producer).load(Ordering::Acquire),
+            )
+        };
+        produced.saturating_sub(consumed) as f64 / self.ring_bytes as f64
+    }
+}
+
+impl Drop for RingFill {
+    fn drop(&mut self) {
+        for page in [self.consumer, self.producer] {
+            // SAFETY: the mapping made in `map`.
+            unsafe {
+                libc::munmap(page.cast_mut().cast(), self.page_size);
+            }
+        }
+    }
+}

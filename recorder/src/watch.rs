@@ -1,0 +1,104 @@
+//! Waits for what may end a recording: a signal to us, or the end of the target.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// SIGINT or SIGTERM.
+    Signal,
+    /// Every thread of the target has ended.
+    TargetEnded,
+    /// Nothing within the time given.
+    Timeout,
+}
+
+/// The watched descriptors.
+#[derive(Debug)]
+pub struct Watch {
+    signals: OwnedFd,
+    target: OwnedFd,
+}
+
+impl Watch {
+    /// Blocks SIGINT and SIGTERM for this thread and those it starts later, and watches them and
+    /// the process `pid` instead. Call it before any thread is started.
+    pub fn new(pid: i32) -> io::Result<Watch> {
+        // SAFETY: the set is initialized by sigemptyset before use; both calls take valid pointers.
+        let signals = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGINT);
+            libc::sigaddset(&mut set, libc::SIGTERM);
+            let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+            if error != 0 {
+                return Err(io::Error::from_raw_os_error(error));
+            }
+            owned(i64::from(libc::signalfd(-1, &set, libc::SFD_CLOEXEC)))?
+        };
+        // SAFETY: pidfd_open takes a pid and flags, and returns a new descriptor.
+        let target = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
+        Ok(Watch { signals, target })
+    }
+
+    /// Waits until something happens, at most for `time`.
+    pub fn wait(&self, time: Duration) -> io::Result<Wake> {
+        let mut ready =
+            [self.signals.as_raw_fd(), self.target.as_raw_fd()].map(|fd| libc::pollfd {
+                fd,
+                events: libc::POLLIN,
+                revents: 0,
+            });
+        let milliseconds = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: two valid pollfds.
+        let count = unsafe { libc::poll(ready.as_mut_ptr(), 2, milliseconds) };
+        if count < 0 {
+            let error = io::Error::last_os_error();
+            return match error.kind() {
+                io::ErrorKind::Interrupted => Ok(Wake::Timeout),
+                _ => Err(error),
+            };
+        }
+        Ok(match ready.map(|fd| fd.revents != 0) {
+            [true, _] => Wake::Signal,
+            [_, true] => Wake::TargetEnded,
+            _ => Wake::Timeout,
+        })
+    }
+}
+
+/// Takes a descriptor that a system call returned.
+///
+/// # Safety
+/// Nobody else may own it.
+unsafe fn owned(descriptor: i64) -> io::Result<OwnedFd> {
+    match i32::try_from(descriptor) {
+        // SAFETY: a fresh descriptor of the caller.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The end of a process is seen, and until then nothing.
+    #[test]
+    fn sees_the_end_of_a_process() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let watch = Watch::new(child.id() as i32).unwrap();
+        assert_eq!(watch.wait(Duration::ZERO).unwrap(), Wake::Timeout);
+        child.kill().unwrap();
+        assert_eq!(
+            watch.wait(Duration::from_secs(60)).unwrap(),
+            Wake::TargetEnded
+        );
+        child.wait().unwrap();
+    }
+}

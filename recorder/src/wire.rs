@@ -1,0 +1,302 @@
+//! Decodes the records of the ring. The contract is `bpf/memleak.h`; a test here reads that file.
+
+use memleak_trace::{FrameId, Op, StackEnd};
+
+/// A record as the probes sent it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    Event(RawEvent),
+    Stack(RawStack),
+}
+
+/// An event whose stack is still a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawEvent {
+    pub op: Op,
+    pub space: u32,
+    pub pid: u32,
+    pub tid: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
+    pub addr: u64,
+    pub size: u64,
+    /// Hash of the stack; `None` where the event has none or it could not be told.
+    pub stack: Option<StackHash>,
+}
+
+/// The probes' name for a stack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StackHash(pub u64);
+
+/// A stack, told before its first use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawStack {
+    pub hash: StackHash,
+    pub pid: u32,
+    pub space: u32,
+    pub end: StackEnd,
+    /// The address at which the walk stopped early; 0 for a whole stack.
+    pub stopped_at: u64,
+    pub frames: Vec<FrameId>,
+}
+
+/// Bytes that are no record: kernel side and user side differ, which is a bug.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum WireError {
+    #[error("a record of {0} bytes is too short")]
+    Short(usize),
+    #[error("a record of unknown shape {0}")]
+    Shape(u16),
+    #[error("a record with unknown operation {0}")]
+    Op(u16),
+    #[error("a stack with unknown end {0}")]
+    StackEnd(u16),
+}
+
+/// Operations by their number in `enum ml_op`, from 1.
+const OPS: [Op; 19] = [
+    Op::Malloc,
+    Op::Calloc,
+    Op::PosixMemalign,
+    Op::AlignedAlloc,
+    Op::Memalign,
+    Op::Valloc,
+    Op::Pvalloc,
+    Op::Free,
+    Op::ReallocRelease,
+    Op::Realloc,
+    Op::Reallocarray,
+    Op::ReallocFailed,
+    Op::Mmap,
+    Op::Munmap,
+    Op::MunmapInner,
+    Op::MunmapFailed,
+    Op::MremapRelease,
+    Op::Mremap,
+    Op::MremapFailed,
+];
+
+/// Ends of a walk by their number in `enum ml_stack_end`.
+const ENDS: [StackEnd; 5] = StackEnd::ALL;
+
+const RECORD_POINT: u16 = 1;
+const RECORD_RANGE: u16 = 2;
+const RECORD_ALLOC: u16 = 3;
+const RECORD_STACK: u16 = 4;
+
+const POINT_BYTES: usize = 32;
+const RANGE_BYTES: usize = 40;
+const ALLOC_BYTES: usize = 48;
+const STACK_HEAD_BYTES: usize = 32;
+
+/// The number of `op` in `enum ml_op`, which is also its probe's cookie; `None` for descriptions.
+pub fn op_number(op: Op) -> Option<u16> {
+    OPS.iter()
+        .position(|known| *known == op)
+        .map(|index| index as u16 + 1)
+}
+
+/// Decodes one record.
+pub fn decode(bytes: &[u8]) -> Result<Record, WireError> {
+    match u16_at(bytes, 0)? {
+        RECORD_POINT if bytes.len() >= POINT_BYTES => Ok(Record::Event(event(bytes, 0, 0)?)),
+        RECORD_RANGE if bytes.len() >= RANGE_BYTES => {
+            Ok(Record::Event(event(bytes, u64_at(bytes, 32)?, 0)?))
+        }
+        RECORD_ALLOC if bytes.len() >= ALLOC_BYTES => Ok(Record::Event(event(
+            bytes,
+            u64_at(bytes, 32)?,
+            u64_at(bytes, 40)?,
+        )?)),
+        RECORD_STACK if bytes.len() >= STACK_HEAD_BYTES => stack(bytes).map(Record::Stack),
+        RECORD_POINT..=RECORD_STACK => Err(WireError::Short(bytes.len())),
+        other => Err(WireError::Shape(other)),
+    }
+}
+
+fn event(bytes: &[u8], size: u64, stack: u64) -> Result<RawEvent, WireError> {
+    let number = u16_at(bytes, 2)?;
+    let op = OPS
+        .get(usize::from(number).wrapping_sub(1))
+        .ok_or(WireError::Op(number))?;
+    Ok(RawEvent {
+        op: *op,
+        space: u32_at(bytes, 4)?,
+        pid: u32_at(bytes, 8)?,
+        tid: u32_at(bytes, 12)?,
+        ts: u64_at(bytes, 16)?,
+        addr: u64_at(bytes, 24)?,
+        size,
+        stack: (stack != 0).then_some(StackHash(stack)),
+    })
+}
+
+fn stack(bytes: &[u8]) -> Result<RawStack, WireError> {
+    let end = u16_at(bytes, 2)?;
+    let count = u32_at(bytes, 4)? as usize;
+    let frames = bytes
+        .get(STACK_HEAD_BYTES..)
+        .and_then(|rest| rest.get(..count.checked_mul(8)?))
+        .ok_or(WireError::Short(bytes.len()))?
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|word| FrameId(i64::from_ne_bytes(*word)))
+        .collect();
+    Ok(RawStack {
+        hash: StackHash(u64_at(bytes, 16)?),
+        pid: u32_at(bytes, 8)?,
+        space: u32_at(bytes, 12)?,
+        end: *ENDS.get(usize::from(end)).ok_or(WireError::StackEnd(end))?,
+        stopped_at: u64_at(bytes, 24)?,
+        frames,
+    })
+}
+
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], WireError> {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk::<N>())
+        .copied()
+        .ok_or(WireError::Short(bytes.len()))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Result<u16, WireError> {
+    bytes_at(bytes, at).map(u16::from_ne_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Result<u32, WireError> {
+    bytes_at(bytes, at).map(u32::from_ne_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Result<u64, WireError> {
+    bytes_at(bytes, at).map(u64::from_ne_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = include_str!("../../bpf/memleak.h");
+
+    /// Value of a constant or enumerator in the contract.
+    fn contract(name: &str) -> u64 {
+        let after = HEADER
+            .lines()
+            .find_map(|line| {
+                line.trim_start()
+                    .strip_prefix("#define ")
+                    .unwrap_or(line.trim_start())
+                    .strip_prefix(name)?
+                    .strip_prefix([' ', '='])
+            })
+            .unwrap_or_else(|| panic!("{name} is not in bpf/memleak.h"));
+        let digits: String = after
+            .chars()
+            .skip_while(|c| !c.is_ascii_digit())
+            .take_while(char::is_ascii_digit)
+            .collect();
+        digits.parse().unwrap()
+    }
+
+    /// The numbers here are those of the header that the probes are compiled with.
+    #[test]
+    fn numbers_are_those_of_the_contract() {
+        for (index, op) in OPS.iter().enumerate() {
+            let name = format!("ML_OP_{}", op.name().to_uppercase());
+            assert_eq!(contract(&name), index as u64 + 1, "{name}");
+        }
+        for (index, end) in ENDS.iter().enumerate() {
+            let name = format!("ML_END_{}", end.name().to_uppercase());
+            assert_eq!(contract(&name), index as u64, "{name}");
+        }
+        let shapes = [
+            ("ML_RECORD_POINT", RECORD_POINT),
+            ("ML_RECORD_RANGE", RECORD_RANGE),
+            ("ML_RECORD_ALLOC", RECORD_ALLOC),
+            ("ML_RECORD_STACK", RECORD_STACK),
+        ];
+        for (name, value) in shapes {
+            assert_eq!(contract(name), u64::from(value), "{name}");
+        }
+        assert_eq!(contract("ML_STACK_HEAD"), STACK_HEAD_BYTES as u64);
+        assert_eq!(
+            contract("ML_FRAME_OFFSET_BITS"),
+            u64::from(memleak_trace::stack::OFFSET_BITS)
+        );
+    }
+
+    fn head(record: u16, op: u16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend(record.to_ne_bytes());
+        bytes.extend(op.to_ne_bytes());
+        for word in [1u32, 20, 21] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in [1_000_000_007u64, 0x7f00_0000_1000] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// An allocation keeps every field.
+    #[test]
+    fn decodes_an_allocation() {
+        let mut bytes = head(RECORD_ALLOC, 1);
+        bytes.extend(4096u64.to_ne_bytes());
+        bytes.extend(99u64.to_ne_bytes());
+        assert_eq!(bytes.len(), ALLOC_BYTES);
+        assert_eq!(
+            decode(&bytes),
+            Ok(Record::Event(RawEvent {
+                op: Op::Malloc,
+                space: 1,
+                pid: 20,
+                tid: 21,
+                ts: 1_000_000_007,
+                addr: 0x7f00_0000_1000,
+                size: 4096,
+                stack: Some(StackHash(99)),
+            }))
+        );
+    }
+
+    /// A stack has exactly as many frames as it says.
+    #[test]
+    fn decodes_a_stack() {
+        let mut bytes = Vec::new();
+        bytes.extend(RECORD_STACK.to_ne_bytes());
+        bytes.extend(2u16.to_ne_bytes());
+        for word in [2u32, 20, 1] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        for word in [7u64, 0xdead, 1 << 40, 2 << 40] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        let Ok(Record::Stack(stack)) = decode(&bytes) else {
+            panic!("no stack")
+        };
+        assert_eq!(stack.frames, [FrameId(1 << 40), FrameId(2 << 40)]);
+        assert_eq!(stack.end, StackEnd::NoUnwindInfo);
+        assert_eq!(decode(&bytes[..bytes.len() - 1]), Err(WireError::Short(47)));
+    }
+
+    /// No bytes panic; what is no record is an error.
+    #[test]
+    fn refuses_what_is_no_record() {
+        assert_eq!(decode(&[]), Err(WireError::Short(0)));
+        assert_eq!(decode(&[9; 64]), Err(WireError::Shape(0x0909)));
+        assert_eq!(decode(&head(RECORD_POINT, 0)), Err(WireError::Op(0)));
+        assert_eq!(decode(&head(RECORD_POINT, 20)), Err(WireError::Op(20)));
+        assert_eq!(decode(&head(RECORD_ALLOC, 1)), Err(WireError::Short(32)));
+        for length in 0..200 {
+            for shape in 0..6u8 {
+                let mut bytes = vec![0xff; length];
+                if let Some(first) = bytes.first_chunk_mut::<2>() {
+                    *first = [shape, 0];
+                }
+                let _ = decode(&bytes);
+            }
+        }
+    }
+}
