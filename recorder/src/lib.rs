@@ -1,5 +1,6 @@
 //! The recorder: follows the allocations of a process and writes them into a trace.
 
+pub mod cli;
 pub mod clocks;
 pub mod drain;
 pub mod elf;
@@ -8,9 +9,17 @@ pub mod functions;
 pub mod interner;
 pub mod kernel;
 pub mod ledger;
+pub mod maps;
+pub mod output;
+pub mod preflight;
 pub mod prologue;
+pub mod quantity;
 pub mod ring_fill;
 pub mod row_arena;
+pub mod rss;
+pub mod status;
 pub mod unwind_rows;
 pub mod watch;
 pub mod wire;
+
+pub use run::run;

@@ -1,1 +1,36 @@
-fn main() {}
+//! `memleak-record`: maps what happened to messages and exit codes.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use memleak_record::cli::{self, Request};
+
+fn main() -> ExitCode {
+    let request = match cli::parse(std::env::args_os()) {
+        Ok(request) => request,
+        Err(refusal) => {
+            // A closed pipe is no error of ours (`memleak-record --help | head -1`).
+            let _ = refusal.print();
+            return ExitCode::from(refusal.exit_code());
+        }
+    };
+    let done = match request {
+        Request::Generate(document) => print_document(document),
+        Request::Record(options) => memleak_record::run(options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("memleak-record: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_document(document: cli::Document) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match cli::generate(document, &mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,312 @@
+//! The command line of `memleak-record`. clap is named in this file only.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
+
+use crate::quantity;
+
+/// What the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    Record(Options),
+    /// Print a manual page or completions to stdout.
+    Generate(Document),
+}
+
+/// How to record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The process to record.
+    pub pid: i32,
+    /// Where the trace goes; a name made of pid and date if `None`.
+    pub output: Option<PathBuf>,
+    /// Replace an existing file.
+    pub force: bool,
+    /// Stop after this time.
+    pub duration: Option<Duration>,
+    /// Bytes of the ring between kernel and recorder: a power of two.
+    pub ring_bytes: u32,
+    /// Record a target with a seccomp filter on a kernel where that may kill it.
+    pub force_seccomp: bool,
+    /// Show the details of a failure, such as the kernel verifier's log.
+    pub verbose: bool,
+    /// Answers to options that memleak needs and this program does not, a sentence each for stderr.
+    pub remarks: Vec<String>,
+}
+
+/// A document made from the definitions in this file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Document {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+}
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+    Record process 1234 until Ctrl-C, or until it ends:
+        sudo memleak-record -p 1234 -o trace.parquet
+
+    Record it for 30 seconds:
+        sudo memleak-record -p 1234 --duration 30s
+
+    A burst of allocations fills the ring: make it larger:
+        sudo memleak-record -p 1234 --ring-size 256MiB
+
+    Then look at what is outstanding:
+        memleak-analyze trace.parquet";
+
+const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it); \
+                         tracing the kernel, as memleak does without a target, is not built yet\n";
+
+/// Record every allocation of a process, with its stack, into a Parquet file.
+///
+/// Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. The target keeps running; recording ends
+/// at Ctrl-C, SIGTERM, --duration, or when the target ends. Then memleak-analyze reads the file.
+#[derive(Debug, Parser)]
+#[command(name = "memleak-record", version, after_help = EXAMPLES)]
+struct Args {
+    /// Process to record.
+    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Option<i32>,
+
+    /// Trace file to write [default: memleak-PID-DATE.parquet].
+    #[arg(short, long, value_name = "FILE", value_parser = output_path)]
+    output: Option<PathBuf>,
+
+    /// Replace the trace file if it exists.
+    #[arg(long)]
+    force: bool,
+
+    /// Stop after this time: 500ms, 30s, 5m.
+    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    duration: Option<Duration>,
+
+    /// Buffer between kernel and recorder, a power of two; an event takes about 48 bytes.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = quantity::parse_ring_size)]
+    ring_size: u32,
+
+    /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
+    #[arg(long)]
+    force_seccomp: bool,
+
+    /// Show details of failures, such as the kernel verifier's log.
+    #[arg(short, long)]
+    verbose: bool,
+
+    /// Accepted for memleak's sake: a missing free is always handled.
+    #[arg(
+        short = 'F',
+        long,
+        help_heading = "Options of memleak that are not needed here"
+    )]
+    wa_missing_free: bool,
+
+    /// Accepted for memleak's sake: the number of stacks has no limit.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Options of memleak that are not needed here"
+    )]
+    stack_storage_size: Option<u64>,
+
+    /// Accepted for memleak's sake: up to 127 frames are always kept.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Options of memleak that are not needed here"
+    )]
+    perf_max_stack_depth: Option<u64>,
+
+    /// Print a manual page or shell completions to stdout.
+    #[arg(long, hide = true, value_name = "DOCUMENT", exclusive = true)]
+    generate: Option<Document>,
+}
+
+/// Why there is nothing to record: a wrong command line, or the text of `--help` and `--version`.
+#[derive(Debug)]
+pub struct Refusal(clap::Error);
+
+impl Refusal {
+    /// 2 for a wrong command line, 0 where help was asked for.
+    pub fn exit_code(&self) -> u8 {
+        u8::try_from(self.0.exit_code()).unwrap_or(2)
+    }
+
+    /// Prints it where it belongs: help to stdout, errors to stderr.
+    pub fn print(&self) -> std::io::Result<()> {
+        self.0.print()
+    }
+}
+
+/// Reads the command line; `arguments` starts with the program's name.
+pub fn parse<I, T>(arguments: I) -> Result<Request, Refusal>
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let args = Args::try_parse_from(arguments).map_err(Refusal)?;
+    if let Some(document) = args.generate {
+        return Ok(Request::Generate(document));
+    }
+    let remarks = remarks(&args);
+    let pid = args.pid.ok_or_else(|| {
+        Refusal(Args::command().error(ErrorKind::MissingRequiredArgument, NO_TARGET))
+    })?;
+    Ok(Request::Record(Options {
+        pid,
+        output: args.output,
+        force: args.force,
+        duration: args.duration,
+        ring_bytes: args.ring_size,
+        force_seccomp: args.force_seccomp,
+        verbose: args.verbose,
+        remarks,
+    }))
+}
+
+/// Writes a manual page or completions made from the same definitions as the parser.
+pub fn generate(document: Document, out: &mut dyn Write) -> std::io::Result<()> {
+    use clap_complete::Shell;
+    let mut command = Args::command();
+    let shell = match document {
+        Document::Man => return clap_mangen::Man::new(command).render(out),
+        Document::Bash => Shell::Bash,
+        Document::Zsh => Shell::Zsh,
+        Document::Fish => Shell::Fish,
+    };
+    // clap_complete panics when it cannot write (`| head`): hand it memory, and write that here.
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "memleak-record", &mut text);
+    out.write_all(&text)
+}
+
+fn remarks(args: &Args) -> Vec<String> {
+    let answers = [
+        (
+            args.wa_missing_free,
+            "--wa-missing-free is always on: an allocation at an address that was never freed is counted as an implicit free",
+        ),
+        (
+            args.stack_storage_size.is_some(),
+            "--stack-storage-size is not needed: the number of stacks has no limit here",
+        ),
+        (
+            args.perf_max_stack_depth.is_some(),
+            "--perf-max-stack-depth is not needed: up to 127 frames are kept of every stack",
+        ),
+    ];
+    answers
+        .iter()
+        .filter(|answer| answer.0)
+        .map(|answer| answer.1.to_owned())
+        .collect()
+}
+
+/// A Parquet file is finished by its end and rewritten on the way: a pipe cannot hold it.
+fn output_path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("a trace is not a stream: it needs a file; give -o FILE".to_owned()),
+        "" => Err("the name is empty; give -o FILE".to_owned()),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(line: &str) -> Options {
+        match parse(line.split(' ')) {
+            Ok(Request::Record(options)) => options,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn refusal(line: &str) -> (u8, String) {
+        let refusal = parse(line.split(' ')).expect_err(line);
+        (refusal.exit_code(), refusal.0.to_string())
+    }
+
+    /// clap's own check of the definitions.
+    #[test]
+    fn definitions_are_sound() {
+        Args::command().debug_assert();
+    }
+
+    /// The defaults, and every option of recording.
+    #[test]
+    fn options() {
+        let options = record("memleak-record -p 12");
+        assert_eq!(
+            (options.pid, options.ring_bytes, options.output),
+            (12, 64 << 20, None)
+        );
+        assert!(!options.force && !options.verbose && !options.force_seccomp);
+        let options = record(
+            "memleak-record --pid=12 -o t.parquet --force --duration 30s --ring-size 1MiB -v --force-seccomp",
+        );
+        assert_eq!(options.output, Some(PathBuf::from("t.parquet")));
+        assert_eq!(options.duration, Some(Duration::from_secs(30)));
+        assert_eq!(options.ring_bytes, 1 << 20);
+        assert!(options.force && options.verbose && options.force_seccomp);
+        assert!(options.remarks.is_empty());
+    }
+
+    /// memleak's limits are accepted and answered.
+    #[test]
+    fn memleak_options_are_answered() {
+        let options =
+            record("memleak-record -p 1 -F --stack-storage-size 99 --perf-max-stack-depth=9");
+        assert_eq!(options.remarks.len(), 3);
+        assert!(options.remarks[0].starts_with("--wa-missing-free is always on"));
+    }
+
+    /// Wrong usage exits 2 and says what to do; help exits 0 and has examples.
+    #[test]
+    fn refusals() {
+        for (line, words) in [
+            ("memleak-record", "not built yet"),
+            ("memleak-record -p 0", "0 is not in 1.."),
+            ("memleak-record -p x", "invalid digit"),
+            ("memleak-record -p 1 -o -", "not a stream"),
+            ("memleak-record -p 1 --duration 30", "500ms, 30s"),
+            ("memleak-record -p 1 --ring-size 3MiB", "power of two"),
+            ("memleak-record -p 1 --kernel", "--kernel"),
+        ] {
+            let (code, text) = refusal(line);
+            assert_eq!(code, 2, "{line}");
+            assert!(text.contains(words), "{line}: {text}");
+        }
+        let (code, text) = refusal("memleak-record --help");
+        assert_eq!(code, 0);
+        assert!(text.contains("EXAMPLES") && text.contains("--duration"));
+    }
+
+    /// The manual page and each shell's completions name the options.
+    #[test]
+    fn documents() {
+        for (name, document) in [
+            ("man", Document::Man),
+            ("bash", Document::Bash),
+            ("zsh", Document::Zsh),
+            ("fish", Document::Fish),
+        ] {
+            let line = format!("memleak-record --generate {name}");
+            assert_eq!(
+                parse(line.split(' ')).ok(),
+                Some(Request::Generate(document))
+            );
+            let mut text = Vec::new();
+            generate(document, &mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            assert!(text.contains("duration"), "{name}: {text}");
+        }
+    }
+}
