@@ -74,6 +74,11 @@ impl Ledger {
         notes
     }
 
+    /// End of the last window, nanoseconds of `CLOCK_MONOTONIC`.
+    pub fn last_ns(&self) -> i64 {
+        self.last_ns
+    }
+
     /// Events lost so far, of all causes.
     pub fn lost(&self) -> u64 {
         LOSSES.iter().map(|(_, count)| count(&self.last)).sum()

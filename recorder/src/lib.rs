@@ -17,9 +17,14 @@ pub mod quantity;
 pub mod ring_fill;
 pub mod row_arena;
 pub mod rss;
+mod run;
 pub mod status;
 pub mod unwind_rows;
 pub mod watch;
 pub mod wire;
 
+pub mod discover;
+pub mod modules;
+pub mod session;
+pub mod symbolize;
 pub use run::run;

@@ -10,12 +10,11 @@ pub struct RingFill {
     consumer: *const AtomicU64,
     producer: *const AtomicU64,
     page_size: usize,
-    ring_bytes: u64,
 }
 
 impl RingFill {
-    /// Maps the position pages of the ring `map`, which has room for `ring_bytes`.
-    pub fn map(map: BorrowedFd<'_>, page_size: usize, ring_bytes: u64) -> io::Result<RingFill> {
+    /// Maps the position pages of the ring `map`.
+    pub fn map(map: BorrowedFd<'_>, page_size: usize) -> io::Result<RingFill> {
         let page = |index: usize| {
             // SAFETY: a new read-only mapping at an address of the kernel's choice.
             let memory = unsafe {
@@ -37,12 +36,11 @@ impl RingFill {
             consumer: page(0)?,
             producer: page(1)?,
             page_size,
-            ring_bytes,
         })
     }
 
-    /// Bytes that wait to be drained, as a share of the ring: 0 to 1.
-    pub fn share(&self) -> f64 {
+    /// Bytes that wait to be drained.
+    pub fn waiting(&self) -> u64 {
         // SAFETY: both pages are mapped as long as `self` lives, and start with the position.
         let (consumed, produced) = unsafe {
             (
@@ -50,7 +48,7 @@ impl RingFill {
                 (*self.producer).load(Ordering::Acquire),
             )
         };
-        produced.saturating_sub(consumed) as f64 / self.ring_bytes as f64
+        produced.saturating_sub(consumed)
     }
 }
 

@@ -1,26 +1,112 @@
 //! The whole of a recording: checks first, then everything that must be undone.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::bail;
+use anyhow::Context;
 
 use crate::cli::Options;
+use crate::session::Session;
+use crate::status::{self, StatusLine};
+use crate::watch::{Wake, Watch};
 use crate::{output, preflight};
+
+/// The session's work is looked after at least this often.
+const TICK: Duration = Duration::from_millis(50);
 
 /// Records until the end that `options` ask for.
 pub fn run(options: Options) -> anyhow::Result<()> {
     for remark in &options.remarks {
         eprintln!("memleak-record: {remark}");
     }
-    let output = match &options.output {
+    let path = match &options.output {
         Some(path) => path.clone(),
         None => output::default_name(options.pid, SystemTime::now()),
     };
-    output::check(&output, options.force)?;
+    output::check(&path, options.force)?;
     let report = preflight::check(options.pid, options.force_seccomp)?;
-    bail!(
-        "process {} can be recorded on {}, but nothing is attached yet",
-        report.target.pid,
-        report.kernel_release
-    )
+    let watch = Watch::new(options.pid).context("cannot watch for the target's end")?;
+    let mut session = Session::prepare(&options, &path, report)?;
+    session.open()?;
+    let start = Instant::now();
+    eprintln!(
+        "recording process {} into {}; Ctrl-C ends it",
+        options.pid,
+        path.display()
+    );
+
+    // Whatever ends it, what was recorded is written.
+    let (reason, failure) = match follow(&mut session, &watch, options.duration, start) {
+        Ok(reason) => (reason, None),
+        Err(error) => (Reason::Failure, Some(error)),
+    };
+    let (written, lost, kernel) = session.close(reason.words(), reason == Reason::TargetEnded)?;
+    eprintln!(
+        "recorded {} events with {} stacks in {} ({}), {} lost: {}",
+        written.events,
+        written.stacks,
+        status::clock(start.elapsed()),
+        status::size(written.bytes),
+        lost,
+        reason.words()
+    );
+    eprintln!("next: memleak-analyze {}", path.display());
+    // Detaching takes seconds: the trace is complete, and the user told so, before.
+    drop(kernel);
+    failure.map_or(Ok(()), Err)
+}
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Signal,
+    TargetEnded,
+    Duration,
+    Failure,
+}
+
+impl Reason {
+    fn words(self) -> &'static str {
+        match self {
+            Reason::Signal => "stopped by a signal",
+            Reason::TargetEnded => "the target ended",
+            Reason::Duration => "the duration is over",
+            Reason::Failure => "recording failed",
+        }
+    }
+}
+
+/// Looks after the session until something ends it.
+fn follow(
+    session: &mut Session,
+    watch: &Watch,
+    duration: Option<Duration>,
+    start: Instant,
+) -> anyhow::Result<Reason> {
+    const RSS_INTERVAL: Duration = Duration::from_secs(1);
+    let mut status = StatusLine::on_stderr();
+    let mut next_rss = RSS_INTERVAL;
+    let reason = loop {
+        let left = duration.map(|duration| duration.saturating_sub(start.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            break Reason::Duration;
+        }
+        match watch.wait(left.unwrap_or(TICK).min(TICK))? {
+            Wake::Signal => break Reason::Signal,
+            Wake::TargetEnded => break Reason::TargetEnded,
+            Wake::Timeout => {}
+        }
+        if session.has_failed() {
+            break Reason::Failure;
+        }
+        session.work()?;
+        if start.elapsed() >= next_rss {
+            next_rss += RSS_INTERVAL;
+            session.sample_rss();
+        }
+        if status.is_due() {
+            status.show(&session.progress(start.elapsed()));
+        }
+    };
+    status.clear();
+    Ok(reason)
 }
