@@ -1,0 +1,317 @@
+//! The files and mappings a process runs code from, found again whenever they change.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use memleak_trace::describe::Module;
+use memleak_trace::{FileId, SpaceId};
+use object::read::elf::ElfFile64;
+use object::{Object, ReadCache};
+
+use crate::maps::{self, Mapping};
+use crate::preflight::target::living_thread;
+
+/// Why the mappings of a process are not known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(
+        "cannot read /proc/{pid}/maps: {source}; the process has ended, or belongs to another user"
+    )]
+    Unreadable { pid: i32, source: io::Error },
+}
+
+/// A file that a target runs code from, held open: its names can be found after the target has
+/// ended, closed the library, or deleted the file.
+#[derive(Debug)]
+pub struct OpenedFile {
+    id: FileId,
+    path: String,
+    build_id: Option<String>,
+    file: File,
+    stamp: Stamp,
+}
+
+/// Tells whether a file was written to since: length, and the time of the last change.
+type Stamp = (u64, i64, i64);
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.len(), metadata.mtime(), metadata.mtime_nsec())
+}
+
+impl OpenedFile {
+    /// Takes an open file. `path` is its name as the target sees it.
+    pub fn new(id: FileId, path: String, file: File) -> io::Result<Self> {
+        let stamp = stamp(&file.metadata()?);
+        let build_id = read_build_id(&file);
+        Ok(OpenedFile {
+            id,
+            path,
+            build_id,
+            file,
+            stamp,
+        })
+    }
+
+    pub fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Path as the target sees it.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// GNU build id, lower-case hex.
+    pub fn build_id(&self) -> Option<&str> {
+        self.build_id.as_deref()
+    }
+
+    /// A path that opens this very file as long as `self` lives, whatever became of its name.
+    pub fn lasting_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether the file still holds what it held when it was opened.
+    pub fn is_unchanged(&self) -> bool {
+        self.file
+            .metadata()
+            .is_ok_and(|metadata| stamp(&metadata) == self.stamp)
+    }
+}
+
+/// The executable mappings of the recorded processes, and the files behind them.
+#[derive(Debug, Default)]
+pub struct Modules {
+    /// The file of each [`FileId`], from 1; `None` where it could not be opened.
+    files: Vec<Option<Arc<OpenedFile>>>,
+    /// The newest file met with this device and inode.
+    by_inode: HashMap<(u64, u64), FileId>,
+    /// The executable mappings as they were last seen, by address.
+    mapped: HashMap<SpaceId, Vec<Module>>,
+}
+
+impl Modules {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads the mappings of a process; returns the executable ones that were not there before.
+    pub fn refresh(&mut self, pid: i32, space: SpaceId) -> Result<Vec<Module>, Error> {
+        // A leader that has exited shows no mappings, its threads do.
+        let task = living_thread(pid).unwrap_or(pid);
+        let mappings = maps::read(task).map_err(|source| Error::Unreadable { pid, source })?;
+        let now: Vec<Module> = mappings
+            .iter()
+            .filter(|mapping| mapping.executable)
+            .map(|mapping| self.module(pid, task, space, mapping))
+            .collect();
+        let before = self.mapped.insert(space, now.clone()).unwrap_or_default();
+        Ok(now
+            .into_iter()
+            .filter(|module| !before.contains(module))
+            .collect())
+    }
+
+    /// The file of this number; `None` if it could not be opened.
+    pub fn file(&self, id: FileId) -> Option<&Arc<OpenedFile>> {
+        let index = usize::try_from(id.0).ok()?.checked_sub(1)?;
+        self.files.get(index)?.as_ref()
+    }
+
+    /// The mapping at an address, as of the last refresh.
+    pub fn at(&self, space: SpaceId, address: u64) -> Option<&Module> {
+        let mapped = self.mapped.get(&space)?;
+        let behind = mapped.partition_point(|module| module.start <= address);
+        let module = mapped.get(behind.checked_sub(1)?)?;
+        (address - module.start < module.length).then_some(module)
+    }
+
+    fn module(&mut self, pid: i32, task: i32, space: SpaceId, mapping: &Mapping) -> Module {
+        let file = mapping.has_file().then(|| self.file_of(task, mapping));
+        let path = match mapping.path.is_empty() {
+            true => "[anonymous]".to_owned(),
+            false => mapping.path.to_string_lossy().into_owned(),
+        };
+        let build_id = file.and_then(|id| self.file(id)?.build_id().map(str::to_owned));
+        Module {
+            pid,
+            space,
+            start: mapping.start,
+            length: mapping.end.saturating_sub(mapping.start),
+            file_offset: mapping.file_offset,
+            file,
+            path,
+            build_id,
+        }
+    }
+
+    /// The number of the mapped file. Build ids are read once per file: an inode that we hold open
+    /// cannot be given to another file, so only a change of its content makes it a new one.
+    fn file_of(&mut self, task: i32, mapping: &Mapping) -> FileId {
+        let key = (mapping.device, mapping.inode);
+        let known = self.by_inode.get(&key).copied();
+        if let Some(id) = known
+            && self.file(id).is_some_and(|file| file.is_unchanged())
+        {
+            return id;
+        }
+        let opened = open_mapped(task, mapping);
+        if let (Some(id), None) = (known, &opened) {
+            return id;
+        }
+        let id = FileId(u32::try_from(self.files.len() + 1).unwrap_or(u32::MAX));
+        let path = mapping.path.to_string_lossy().into_owned();
+        let opened = opened.and_then(|file| OpenedFile::new(id, path, file).ok());
+        self.files.push(opened.map(Arc::new));
+        self.by_inode.insert(key, id);
+        id
+    }
+}
+
+/// Opens a mapped file: through `map_files`, which leads to deleted files and into other mount
+/// namespaces, but needs CAP_CHECKPOINT_RESTORE; else by its name in the target's own root.
+fn open_mapped(task: i32, mapping: &Mapping) -> Option<File> {
+    let exact = format!(
+        "/proc/{task}/map_files/{:x}-{:x}",
+        mapping.start, mapping.end
+    );
+    open_regular(exact.into()).or_else(|| {
+        let mut path = std::ffi::OsString::from(format!("/proc/{task}/root"));
+        path.push(&mapping.path);
+        let file = open_regular(path.into())?;
+        // The name may lead to another file by now. (Devices are not compared: on btrfs and
+        // overlayfs `maps` and `stat` number them differently.)
+        (!mapping.deleted && file.metadata().ok()?.ino() == mapping.inode).then_some(file)
+    })
+}
+
+/// Opening a device can do things; a mapped one is left alone.
+fn open_regular(path: PathBuf) -> Option<File> {
+    std::fs::metadata(&path)
+        .ok()?
+        .is_file()
+        .then(|| File::open(&path).ok())
+        .flatten()
+}
+
+fn read_build_id(file: &File) -> Option<String> {
+    let cache = ReadCache::new(file);
+    let elf = ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
+    let id = elf.build_id().ok().flatten()?;
+    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: SpaceId = SpaceId(1);
+
+    /// This process: its own program and libc are found, and nothing is new the second time.
+    #[test]
+    fn own_modules() {
+        let own = std::process::id() as i32;
+        let mut modules = Modules::new();
+        let found = modules.refresh(own, SPACE).unwrap();
+        let here = own_modules as fn() as usize as u64;
+        let module = modules.at(SPACE, here).unwrap().clone();
+        assert!(found.contains(&module));
+        let file = modules.file(module.file.unwrap()).unwrap();
+        assert_eq!(
+            file.path(),
+            std::env::current_exe().unwrap().to_str().unwrap()
+        );
+        assert!(file.is_unchanged());
+        let libc = found
+            .iter()
+            .find(|module| module.path.contains("libc.so"))
+            .unwrap();
+        let build_id = libc.build_id.as_ref().unwrap();
+        assert!(
+            build_id.len() == 40 && build_id.chars().all(|c| c.is_ascii_hexdigit()),
+            "{build_id}"
+        );
+        let vdso = found.iter().find(|module| module.path == "[vdso]").unwrap();
+        assert_eq!(
+            (vdso.file, modules.at(SPACE, vdso.start)),
+            (None, Some(vdso))
+        );
+        assert_eq!(modules.at(SPACE, 0), None);
+        assert_eq!(modules.at(SPACE, vdso.start + vdso.length), None);
+        assert_eq!(modules.refresh(own, SPACE).unwrap(), []);
+    }
+
+    /// One number per file, from 1 in the order of meeting, whatever the space.
+    #[test]
+    fn numbers() {
+        let own = std::process::id() as i32;
+        let mut modules = Modules::new();
+        let first = modules.refresh(own, SPACE).unwrap();
+        let mut numbers: Vec<u32> = first
+            .iter()
+            .filter_map(|module| Some(module.file?.0))
+            .collect();
+        numbers.dedup();
+        assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
+        let second = modules.refresh(own, SpaceId(2)).unwrap();
+        let files =
+            |modules: &[Module]| modules.iter().map(|module| module.file).collect::<Vec<_>>();
+        assert_eq!(files(&first), files(&second));
+    }
+
+    /// A file that is written over is another file, and the old one says that it changed.
+    #[test]
+    fn overwritten_file() {
+        let path = std::env::temp_dir().join(format!("memleak-modules-{}", std::process::id()));
+        std::fs::write(&path, "first").unwrap();
+        let metadata = std::fs::metadata(&path).unwrap();
+        let mapping = Mapping {
+            start: 0,
+            end: 4096,
+            file_offset: 0,
+            executable: true,
+            device: 1,
+            inode: metadata.ino(),
+            path: path.clone().into(),
+            deleted: false,
+        };
+        let own = std::process::id() as i32;
+        let mut modules = Modules::new();
+        let first = modules.file_of(own, &mapping);
+        assert_eq!(modules.file_of(own, &mapping), first);
+        std::fs::write(&path, "second, longer").unwrap();
+        assert!(!modules.file(first).unwrap().is_unchanged());
+        assert_eq!(modules.file_of(own, &mapping), FileId(first.0 + 1));
+        // By another inode, the name leads to the wrong file.
+        let other = Mapping {
+            inode: metadata.ino() + 1,
+            ..mapping
+        };
+        let unopened = modules.file_of(own, &other);
+        assert!(modules.file(unopened).is_none());
+        assert_eq!(modules.file_of(own, &other), unopened);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    /// A process that is gone is an error with its pid.
+    #[test]
+    fn no_process() {
+        let error = Modules::new()
+            .refresh(i32::MAX, SPACE)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("cannot read /proc/2147483647/maps"),
+            "{error}"
+        );
+    }
+}
