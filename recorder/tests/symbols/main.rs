@@ -1,151 +1,24 @@
 //! Names of frames in real programs, compiled here and asked while they run and after.
 
+mod running;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use memleak_record::modules::Modules;
-use memleak_record::symbolize::{Request, Symbolizer};
-use memleak_trace::describe::Symbol;
-use memleak_trace::stack::EXACT_BIT;
-use memleak_trace::{FrameId, SpaceId};
+use memleak_record::symbolize::Request;
+use memleak_trace::FrameId;
 use object::{Object, ObjectSymbol};
+use running::{Running, SPACE, symbolize};
 
-/// Prints `name address` lines, then waits for its end. `leaf` calls `here` through two inlined
-/// functions; the barrier keeps that call from becoming a jump.
-const PROGRAM: &str = r#"#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-#define KEEP __attribute__((noinline, noclone))
-#define BARRIER __asm__ volatile("" ::: "memory")
-KEEP void *here(void) { BARRIER; return __builtin_return_address(0); }
-#ifdef __OPTIMIZE__
-#define INLINE static inline __attribute__((always_inline))
-INLINE void *inner(void) { void *p = here(); BARRIER; return p; }
-INLINE void *outer(void) { void *p = inner(); BARRIER; return p; }
-#else
-#define outer here
-#endif
-KEEP void *leaf(void)
-{
-    void *p = outer();
-    BARRIER;
-    return p;
-}
-volatile int calls;
-KEEP static void *hidden(void) { void *p = here(); calls++; return p; }
-KEEP void *mangled(void) __asm__("_ZN3foo3barEi");
-KEEP void *mangled(void) { void *p = here(); BARRIER; return p; }
-#define SAY(name, address) printf("%s %p\n", name, (void *)(address))
-int main(void)
-{
-    SAY("leaf", leaf);
-    SAY("in_leaf", leaf());
-    SAY("in_hidden", hidden());
-    SAY("in_mangled", mangled());
-    SAY("malloc", malloc);
-    SAY("calloc", calloc);
-    SAY("realloc", realloc);
-    SAY("free", free);
-    SAY("posix_memalign", posix_memalign);
-    SAY("aligned_alloc", aligned_alloc);
-    fflush(stdout);
-    for (;;)
-        pause();
-}
-"#;
+/// Printed and waited for by [`Running`].
+const PROGRAM: &str = include_str!("frames.c");
 
 /// Lines of PROGRAM, counted from 1.
-const LINE_OF_INNER: u32 = 9;
-const LINE_OF_OUTER: u32 = 10;
-const LINE_IN_LEAF: u32 = 16;
-
-/// A running program, the addresses it printed, and its modules.
-struct Running {
-    child: Child,
-    addresses: Vec<(String, u64)>,
-    modules: Modules,
-}
-
-const SPACE: SpaceId = SpaceId(1);
-
-impl Running {
-    fn start(program: &Path) -> Running {
-        let mut child = Command::new(program)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let addresses = lines
-            .take(10)
-            .map(|line| {
-                let line = line.unwrap();
-                let (name, address) = line.split_once(" 0x").unwrap();
-                (name.to_owned(), u64::from_str_radix(address, 16).unwrap())
-            })
-            .collect();
-        let mut modules = Modules::new();
-        modules.refresh(child.id() as i32, SPACE).unwrap();
-        Running {
-            child,
-            addresses,
-            modules,
-        }
-    }
-
-    fn address(&self, name: &str) -> u64 {
-        self.addresses
-            .iter()
-            .find(|address| address.0 == name)
-            .unwrap()
-            .1
-    }
-
-    /// The request that the recorder would make; `exact` for an address that was executing.
-    fn request(&self, name: &str, exact: bool) -> Request {
-        let address = self.address(name);
-        let module = self.modules.at(SPACE, address).unwrap();
-        let offset = address - module.start + module.file_offset;
-        let file = module.file.unwrap();
-        let frame = FrameId::in_file(file, offset).unwrap();
-        Request {
-            frame: FrameId(if exact { frame.0 | EXACT_BIT } else { frame.0 }),
-            address,
-            pid: self.child.id() as i32,
-            module: Some(module.path.clone()),
-            file: self.modules.file(file).cloned(),
-        }
-    }
-
-    fn symbol(&self, name: &str) -> Symbol {
-        symbolize(vec![self.request(name, false)]).remove(0)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// All rows, in the order of the requests.
-fn symbolize(requests: Vec<Request>) -> Vec<Symbol> {
-    let frames: Vec<FrameId> = requests.iter().map(|request| request.frame).collect();
-    let mut symbolizer = Symbolizer::start().unwrap();
-    for request in requests {
-        symbolizer.ask(request);
-    }
-    assert_eq!(symbolizer.pending(), frames.len());
-    let symbols: Vec<Symbol> = symbolizer.close().into_iter().collect();
-    assert_eq!(symbols.len(), frames.len());
-    let find = |frame: &FrameId| symbols.iter().find(|symbol| symbol.frame == *frame);
-    frames
-        .iter()
-        .map(|frame| find(frame).unwrap().clone())
-        .collect()
-}
+const LINE_OF_INNER: u32 = 11;
+const LINE_OF_OUTER: u32 = 12;
+const LINE_IN_LEAF: u32 = 18;
 
 /// A fresh directory with the program's source in it.
 fn scratch(name: &str) -> PathBuf {
