@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod clocks;
+pub mod discover;
 pub mod drain;
 pub mod elf;
 pub mod encode;
@@ -10,6 +11,7 @@ pub mod interner;
 pub mod kernel;
 pub mod ledger;
 pub mod maps;
+pub mod modules;
 pub mod output;
 pub mod preflight;
 pub mod prologue;
@@ -18,13 +20,11 @@ pub mod ring_fill;
 pub mod row_arena;
 pub mod rss;
 mod run;
+pub mod session;
 pub mod status;
+pub mod symbolize;
 pub mod unwind_rows;
 pub mod watch;
 pub mod wire;
 
-pub mod discover;
-pub mod modules;
-pub mod session;
-pub mod symbolize;
 pub use run::run;
