@@ -1,7 +1,8 @@
 /* Two threads put new blocks into shared slots and free what was there, at full speed: an address
  * freed by one thread is given to the other within nanoseconds. Order decides who owns it.
  *
- * swap [PAIRS]: malloc+free pairs a thread (default 200,000). The slots' blocks stay outstanding.
+ * swap [PAIRS]: malloc+free pairs of both threads together (default 1,000,000). They end at the same
+ * time, so that the blocks left in the slots, which stay outstanding, are of both.
  */
 #include "truth.h"
 
@@ -21,7 +22,7 @@ static struct site sites[] = {
 };
 
 static struct block *slots[SLOTS];
-static long pairs = 200000;
+static long pairs_left = 1000000;
 
 /* A random slot; xorshift, one state a thread. */
 static unsigned long next_slot(unsigned long *state)
@@ -30,6 +31,11 @@ static unsigned long next_slot(unsigned long *state)
 	*state ^= *state >> 7;
 	*state ^= *state << 17;
 	return *state % SLOTS;
+}
+
+static int another_pair(void)
+{
+	return __atomic_fetch_sub(&pairs_left, 1, __ATOMIC_RELAXED) > 0;
 }
 
 static void put(struct block *block, long owner, unsigned long slot)
@@ -45,7 +51,7 @@ SITE static void *swap_first(void *unused)
 	unsigned long state = 88172645463325252ul;
 
 	(void)unused;
-	for (long i = 0; i < pairs; i++)
+	while (another_pair())
 		put(malloc(FIRST_SIZE), 0, next_slot(&state));
 	return NULL;
 }
@@ -55,7 +61,7 @@ SITE static void *swap_second(void *unused)
 	unsigned long state = 362436069362436069ul;
 
 	(void)unused;
-	for (long i = 0; i < pairs; i++)
+	while (another_pair())
 		put(malloc(SECOND_SIZE), 1, next_slot(&state));
 	return NULL;
 }
@@ -65,7 +71,7 @@ int main(int count, char **arguments)
 	pthread_t first, second;
 
 	if (count > 1)
-		pairs = strtol(arguments[1], NULL, 10);
+		pairs_left = strtol(arguments[1], NULL, 10);
 	truth_begin();
 	if (pthread_create(&first, NULL, swap_first, NULL) != 0 || pthread_create(&second, NULL, swap_second, NULL) != 0)
 		abort();
