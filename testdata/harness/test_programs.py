@@ -1,0 +1,51 @@
+"""Programs of testdata/programs recorded for real: every call site exact, nothing besides."""
+
+import compare
+import pytest
+from session import REPOSITORY, build_programs, record_program
+
+# Of these every heap allocation is at one of the sites; the others call pthread_create or dlopen.
+NOTHING_ELSE = {"test_memleak", "family", "failing", "churn", "exit_soon"}
+PROGRAMS = {
+    "test_memleak": [],
+    "family": [],
+    "failing": [],
+    "churn": [20, 20000, 0],
+    "threads": [],
+    "swap": [],
+    "dlopen": [],
+    "exit_soon": [],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built():
+    build_programs()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_site_is_exact(name, tmp_path):
+    """Bytes and count of every call site equal the program's own figures; nothing lost."""
+    truth, report = record_program(name, tmp_path / "trace.parquet", *PROGRAMS[name])
+    wrong = compare.differences(truth, report)
+    if name in NOTHING_ELSE:
+        wrong += compare.unexpected(truth, report)
+    assert not wrong, "\n".join(wrong)
+
+
+def test_demo_stacks_lead_to_main(tmp_path):
+    """The three stacks of the demonstration are: the function, then main."""
+    _, report = record_program("test_memleak", tmp_path / "trace.parquet")
+    paths = {tuple(compare.below_main(stack)) for stack in report["stacks"] if stack["domain"] == "heap"}
+    assert paths == {("leak_small", "main"), ("leak_large", "main"), ("leak_with_loop", "main")}
+
+
+def test_lines_are_those_of_the_source(tmp_path):
+    """Each leaf frame names the source line that calls malloc."""
+    source = (REPOSITORY / "testdata/programs/test_memleak.c").read_text().splitlines()
+    _, report = record_program("test_memleak", tmp_path / "trace.parquet")
+    leaves = [stack["frames"][0] for stack in report["stacks"] if stack["domain"] == "heap"]
+    assert len(leaves) == 3
+    for leaf in leaves:
+        assert leaf["file"].endswith("test_memleak.c")
+        assert "malloc(" in source[leaf["line"] - 1], leaf

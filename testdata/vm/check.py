@@ -1,0 +1,57 @@
+"""check.py KERNEL RESULTS: holds what a virtual machine told (see init) against the truth."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "harness"))
+import compare
+
+PROGRAMS = ("test_memleak", "family")
+
+
+def read(results):
+    """{program: {word: content}}, and what was said per program."""
+    told, said = {}, {}
+    for line in results.read_text(errors="replace").splitlines():
+        word, _, rest = line.strip().partition(" ")
+        program, _, content = rest.partition(" ")
+        if word == "said":
+            said.setdefault(program, []).append(content)
+        else:
+            told.setdefault(program, {})[word] = content
+    return told, said
+
+
+def wrong_with(told):
+    """Sentences about one program; none if it was recorded exactly."""
+    for word, what in (("recorder", "memleak-record"), ("analyzer", "memleak-analyze"), ("program", "the program")):
+        if told.get(word) != "0":
+            return [f"{what} ended with {told.get(word, 'no status')}"]
+    for word in ("truth", "report"):
+        if not told.get(word):
+            return [f"there is no {word}"]
+    truth, report = json.loads(told["truth"]), json.loads(told["report"])
+    return compare.differences(truth, report) + compare.unexpected(truth, report)
+
+
+def main():
+    series, results = sys.argv[1], Path(sys.argv[2])
+    told, said = read(results)
+    kernel = told.get("-", {}).get("kernel", "")
+    failed = False
+    if not kernel.startswith(f"{series}."):
+        print(f"  a kernel {series} was wanted, {kernel or 'none'} ran")
+        failed = True
+    for program in PROGRAMS:
+        wrong = wrong_with(told.get(program, {}))
+        failed |= bool(wrong)
+        print(f"  Linux {kernel}, {program}: {'; '.join(wrong) or 'every call site exact, nothing lost'}")
+        if wrong:
+            for line in said.get(program, [])[-20:]:
+                print(f"    {line}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
