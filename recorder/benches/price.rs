@@ -1,0 +1,83 @@
+//! What recording costs: `cargo bench --workspace --bench price`, as root.
+//!
+//! One run measures the same loop of malloc and free untraced, under probes that do nothing, and
+//! under the recorder, so that the ratios hold on a noisy machine; the best of several rounds counts.
+
+#[path = "price/floor.rs"]
+mod floor;
+#[path = "price/recorder.rs"]
+mod recorder;
+#[path = "price/target.rs"]
+mod target;
+
+use anyhow::Context;
+use floor::{Floor, Place};
+use recorder::Recorder;
+use target::Churn;
+
+/// Frames between main and malloc: a shallow program, a usual one, a deep one.
+const DEPTHS: [u32; 3] = [9, 17, 37];
+const PAIRS: u32 = 200_000;
+const ROUNDS: usize = 5;
+
+fn main() -> anyhow::Result<()> {
+    let programs = target::build_programs()?;
+    println!("ns of the target's CPU time per malloc+free pair, best of {ROUNDS} rounds of {PAIRS} pairs");
+    println!(
+        "{:>5} {:>9} {:>10} {:>12} {:>9} {:>17} {:>13}",
+        "depth", "untraced", "empty, +0", "empty, ours", "recorder", "recorder - empty", "x empty, +0"
+    );
+    for depth in DEPTHS {
+        let mut churn = Churn::start(&programs, depth, PAIRS)?;
+        let untraced = churn.best_of(ROUNDS)?;
+        let at_start = under_floor(&mut churn, Place::Start)?;
+        let at_ours = under_floor(&mut churn, Place::Ours)?;
+        let recorder = Recorder::start(churn.pid())?;
+        let recorded = churn.best_of(ROUNDS)?;
+        recorder.finish()?;
+        println!(
+            "{depth:>5} {untraced:>9.0} {at_start:>10.0} {at_ours:>12.0} {recorded:>9.0} {:>17.0} {:>13.2}",
+            recorded - at_ours,
+            recorded / at_start,
+        );
+    }
+    full_speed(&programs)
+}
+
+/// The loop under probes that do nothing.
+fn under_floor(churn: &mut Churn, place: Place) -> anyhow::Result<f64> {
+    let floor = Floor::attach(churn.pid(), place)?;
+    let best = churn.best_of(ROUNDS);
+    drop(floor);
+    best
+}
+
+/// One thread that does nothing but allocate: throughput, and the recorder's own needs.
+fn full_speed(programs: &std::path::Path) -> anyhow::Result<()> {
+    let mut churn = Churn::start(programs, DEPTHS[0], 1_000_000)?;
+    let recorder = Recorder::start(churn.pid())?;
+    let before = recorder.cpu_seconds()?;
+    let start = std::time::Instant::now();
+    churn.round()?;
+    let seconds = start.elapsed().as_secs_f64();
+    // The encoder may be behind: its work belongs to the round.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let cpu = recorder.cpu_seconds()? - before;
+    let memory = recorder.peak_memory_bytes()?;
+    let result = recorder.finish()?;
+    let events = result.events as f64;
+    println!();
+    println!("one thread at full speed, depth {}:", DEPTHS[0]);
+    println!("  events                         {:>12}", result.events);
+    println!("  events/s                       {:>12.0}", events / seconds);
+    println!("  lost                           {:>12}", result.lost);
+    println!("  recorder CPU, % of a core      {:>12.1}", 100.0 * cpu / seconds);
+    println!("  recorder CPU, ns per event     {:>12.0}", 1e9 * cpu / events);
+    println!("  recorder peak memory, MiB      {:>12.1}", memory as f64 / f64::from(1 << 20));
+    println!("  bytes per event                {:>12.2}", result.file_bytes as f64 / events);
+    println!("  ms from Ctrl-C to closed trace {:>12.1}", result.close_ms);
+    println!("  ms until the recorder is gone  {:>12.1}", result.exit_ms);
+    (result.events >= 2_000_000)
+        .then_some(())
+        .context("the trace has fewer events than the program made")
+}
