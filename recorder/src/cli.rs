@@ -63,7 +63,7 @@ EXAMPLES:
         memleak-analyze trace.parquet";
 
 const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it); \
-                         tracing the kernel, as memleak does without a target, is not built yet\n";
+                         tracing the kernel, as memleak does without a target, is not built yet";
 
 /// Record every allocation of a process, with its stack, into a Parquet file.
 ///
@@ -71,6 +71,7 @@ const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it);
 /// at Ctrl-C, SIGTERM, --duration, or when the target ends. Then memleak-analyze reads the file.
 #[derive(Debug, Parser)]
 #[command(name = "memleak-record", version, after_help = EXAMPLES)]
+#[command(override_usage = "memleak-record -p PID [OPTIONS]")]
 struct Args {
     /// Process to record.
     #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
@@ -88,7 +89,7 @@ struct Args {
     #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
     duration: Option<Duration>,
 
-    /// Buffer between kernel and recorder, a power of two; an event takes about 48 bytes.
+    /// Buffer between kernel and recorder, a power of two.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = quantity::parse_ring_size)]
     ring_size: u32,
 

@@ -21,10 +21,25 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("memleak-record: {error:#}");
+            eprintln!("memleak-record: {}", sentence(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes, without those that the sentence already holds.
+fn sentence(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .map(ToString::to_string)
+        .reduce(|sentence, cause| {
+            if sentence.contains(&cause) {
+                sentence
+            } else {
+                format!("{sentence}: {cause}")
+            }
+        })
+        .unwrap_or_default()
 }
 
 fn print_document(document: cli::Document) -> anyhow::Result<()> {

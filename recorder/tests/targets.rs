@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use memleak_record::modules::Modules;
+use memleak_record::preflight::machine::KernelVersion;
+use memleak_record::preflight::seccomp;
 use memleak_record::preflight::target::{self, Error};
 use memleak_record::rss;
 use memleak_trace::SpaceId;
@@ -59,7 +61,7 @@ fn ordinary() {
     let ready = Ready::start("target-ordinary", WAIT, "-O0");
     let found = target::check(ready.pid()).unwrap();
     assert!(found.executable.ends_with("/target-ordinary/program"));
-    assert_eq!(found.command, [found.executable.clone()]);
+    assert_eq!(found.command.concat(), found.executable);
     assert_eq!(found.ppid, std::process::id() as i32);
 }
 
@@ -118,4 +120,29 @@ fn leader_has_exited() {
             .iter()
             .any(|module| module.path == found.executable && module.file.is_some())
     );
+}
+
+/// A filter on one thread only is found, and matters on the kernels that would kill for it.
+#[test]
+fn seccomp_filter() {
+    let source = "#include <linux/filter.h>\n#include <linux/seccomp.h>\n#include <pthread.h>\n\
+                  #include <stdio.h>\n#include <sys/prctl.h>\n#include <unistd.h>\n\
+                  static void *filtered(void *x) { \
+                  struct sock_filter allow = { BPF_RET, 0, 0, SECCOMP_RET_ALLOW }; \
+                  struct sock_fprog program = { 1, &allow }; \
+                  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); \
+                  if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 0; \
+                  puts(\"ready\"); fflush(stdout); for (;;) pause(); }\n\
+                  int main(void) { pthread_t thread; \
+                  pthread_create(&thread, 0, filtered, 0); pthread_join(thread, 0); }\n";
+    let ready = Ready::start("target-seccomp", source, "-O0 -pthread");
+    let check = |pid, release| seccomp::check(pid, KernelVersion::parse(release).unwrap(), release);
+    let error = check(ready.pid(), "6.12.13").unwrap_err().to_string();
+    assert!(
+        error.contains("6.12.13") && error.contains("boot 6.12.14"),
+        "{error}"
+    );
+    assert_eq!(check(ready.pid(), "6.12.14"), Ok(()));
+    let unfiltered = Ready::start("target-unfiltered", WAIT, "-O0");
+    assert_eq!(check(unfiltered.pid(), "6.12.13"), Ok(()));
 }

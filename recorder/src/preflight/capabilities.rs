@@ -4,7 +4,7 @@
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error(
-        "recording needs the capabilities {missing}, which this process lacks; run it with sudo, or allow the program for every user with: sudo setcap {all}=ep {program}"
+        "recording needs {missing}, which this process lacks; run it with sudo, or allow the program for every user with: sudo setcap {all}=ep {program}"
     )]
     Missing {
         missing: String,

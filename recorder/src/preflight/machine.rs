@@ -12,6 +12,7 @@ pub const OLDEST: KernelVersion = KernelVersion {
 };
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+const UPROBES: &str = "/sys/bus/event_source/devices/uprobe";
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 /// Why this machine cannot record.
@@ -29,6 +30,10 @@ pub enum Error {
         "this kernel does not describe its types ({BTF} is missing); boot one built with CONFIG_DEBUG_INFO_BTF=y, as distributions' kernels are"
     )]
     NoBtf,
+    #[error(
+        "this kernel cannot probe programs ({UPROBES} is missing); boot one built with CONFIG_UPROBE_EVENTS=y, as distributions' kernels are"
+    )]
+    NoUprobes,
     #[error(
         "kernel lockdown is in confidentiality mode, which forbids BPF to read kernel memory; boot with lockdown=integrity or without it"
     )]
@@ -73,6 +78,9 @@ pub fn check() -> Result<(KernelVersion, String), Error> {
     let version = check_kernel(&release, &architecture)?;
     if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
+    }
+    if !Path::new(UPROBES).exists() {
+        return Err(Error::NoUprobes);
     }
     // Without the file, the kernel knows no lockdown.
     let lockdown = std::fs::read_to_string(LOCKDOWN).unwrap_or_default();

@@ -30,7 +30,7 @@ pub enum Error {
         "process {0} is a Go program: return probes crash Go when it moves a stack, and its memory is not from malloc; use Go's own profiler (net/http/pprof)"
     )]
     Go(i32),
-    #[error("cannot read {}: {source}; run memleak-record as root or as the user of the process", path.display())]
+    #[error("cannot read {}: {source}; run memleak-record as root, outside of containers", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
 }
 

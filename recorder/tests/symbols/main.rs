@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use memleak_record::modules::Modules;
-use memleak_record::symbolize::Request;
+use memleak_record::symbolize::{Request, Symbolizer};
 use memleak_trace::FrameId;
 use object::{Object, ObjectSymbol};
 use running::{Running, SPACE, symbolize};
@@ -72,6 +72,24 @@ fn unoptimized() {
         running.symbol("in_hidden").function.as_deref(),
         Some("hidden")
     );
+}
+
+/// Rows can be taken while more frames are asked for.
+#[test]
+fn rows_while_it_runs() {
+    let running = Running::start(&build("while-it-runs", "cc -O0 -g program.c -o program"));
+    let mut symbolizer = Symbolizer::start().unwrap();
+    for (name, function) in [("in_leaf", "leaf"), ("in_hidden", "hidden")] {
+        symbolizer.ask(running.request(name, false));
+        let mut rows = Vec::new();
+        while symbolizer.pending() > 0 {
+            rows.extend(symbolizer.ready());
+            std::thread::yield_now();
+        }
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].function.as_deref(), Some(function));
+    }
+    assert_eq!(symbolizer.close().iter().count(), 0);
 }
 
 /// An address that was executing is looked up itself, at offset 0 of its function.
