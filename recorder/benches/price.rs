@@ -22,10 +22,18 @@ const ROUNDS: usize = 5;
 
 fn main() -> anyhow::Result<()> {
     let programs = target::build_programs()?;
-    println!("ns of the target's CPU time per malloc+free pair, best of {ROUNDS} rounds of {PAIRS} pairs");
+    println!(
+        "ns of the target's CPU time per malloc+free pair, best of {ROUNDS} rounds of {PAIRS} pairs"
+    );
     println!(
         "{:>5} {:>9} {:>10} {:>12} {:>9} {:>17} {:>13}",
-        "depth", "untraced", "empty, +0", "empty, ours", "recorder", "recorder - empty", "x empty, +0"
+        "depth",
+        "untraced",
+        "empty, +0",
+        "empty, ours",
+        "recorder",
+        "recorder - empty",
+        "x empty, +0"
     );
     for depth in DEPTHS {
         let mut churn = Churn::start(&programs, depth, PAIRS)?;
@@ -69,12 +77,27 @@ fn full_speed(programs: &std::path::Path) -> anyhow::Result<()> {
     println!();
     println!("one thread at full speed, depth {}:", DEPTHS[0]);
     println!("  events                         {:>12}", result.events);
-    println!("  events/s                       {:>12.0}", events / seconds);
+    println!(
+        "  events/s                       {:>12.0}",
+        events / seconds
+    );
     println!("  lost                           {:>12}", result.lost);
-    println!("  recorder CPU, % of a core      {:>12.1}", 100.0 * cpu / seconds);
-    println!("  recorder CPU, ns per event     {:>12.0}", 1e9 * cpu / events);
-    println!("  recorder peak memory, MiB      {:>12.1}", memory as f64 / f64::from(1 << 20));
-    println!("  bytes per event                {:>12.2}", result.file_bytes as f64 / events);
+    println!(
+        "  recorder CPU, % of a core      {:>12.1}",
+        100.0 * cpu / seconds
+    );
+    println!(
+        "  recorder CPU, ns per event     {:>12.0}",
+        1e9 * cpu / events
+    );
+    println!(
+        "  recorder peak memory, MiB      {:>12.1}",
+        memory as f64 / f64::from(1 << 20)
+    );
+    println!(
+        "  bytes per event                {:>12.2}",
+        result.file_bytes as f64 / events
+    );
     println!("  ms from Ctrl-C to closed trace {:>12.1}", result.close_ms);
     println!("  ms until the recorder is gone  {:>12.1}", result.exit_ms);
     (result.events >= 2_000_000)

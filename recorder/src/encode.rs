@@ -116,7 +116,13 @@ impl State {
         while open {
             select! {
                 recv(chunks) -> chunk => match chunk {
-                    Ok(chunk) => self.chunk(&chunk)?,
+                    Ok(chunk) => {
+                        // What was noted before these events were made stands before them.
+                        for note in notes.try_iter() {
+                            self.writer.note(&note)?;
+                        }
+                        self.chunk(&chunk)?;
+                    }
                     Err(_) => open = false,
                 },
                 recv(notes) -> note => match note {

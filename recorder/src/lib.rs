@@ -1,5 +1,6 @@
 //! The recorder: follows the allocations of a process and writes them into a trace.
 
+pub mod attachment;
 pub mod cli;
 pub mod clocks;
 pub mod discover;

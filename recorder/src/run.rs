@@ -24,6 +24,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     };
     output::check(&path, options.force)?;
     let report = preflight::check(options.pid, options.force_seccomp)?;
+    raise_open_files();
     let watch = Watch::new(options.pid).context("cannot watch for the target's end")?;
     let mut session = Session::prepare(&options, &path, report)?;
     session.open()?;
@@ -39,19 +40,19 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         Ok(reason) => (reason, None),
         Err(error) => (Reason::Failure, Some(error)),
     };
-    let (written, lost, kernel) = session.close(reason.words(), reason == Reason::TargetEnded)?;
+    let closed = session.close(reason.words(), reason == Reason::TargetEnded)?;
     eprintln!(
         "recorded {} events with {} stacks in {} ({}), {} lost: {}",
-        written.events,
-        written.stacks,
+        closed.written.events,
+        closed.written.stacks,
         status::clock(start.elapsed()),
-        status::size(written.bytes),
-        lost,
+        status::size(closed.written.bytes),
+        closed.lost,
         reason.words()
     );
     eprintln!("next: memleak-analyze {}", path.display());
     // Detaching takes seconds: the trace is complete, and the user told so, before.
-    drop(kernel);
+    drop(closed.attachment);
     failure.map_or(Ok(()), Err)
 }
 
@@ -109,4 +110,20 @@ fn follow(
     };
     status.clear();
     Ok(reason)
+}
+
+/// Each file that the target runs code from is held open, and each probe is a descriptor: as many
+/// as the hard limit allows. Where that fails, the usual limit of 1,024 serves most targets.
+fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a valid rlimit for both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
 }

@@ -1,46 +1,37 @@
-//! A recording under way: what was found out about the target, the loaded probes, and the threads
-//! between ring and file.
+//! A recording under way: the probes, and the threads between ring and file.
 
-use std::num::NonZeroU32;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, bail};
-use crossbeam_channel::{Receiver, TryRecvError};
-use memleak_trace::header::{Header, Machine, Probe, VERSION};
-use memleak_trace::stack::Location;
+use anyhow::Context;
+use crossbeam_channel::Receiver;
+use memleak_trace::header::{self, Header, Machine, Probe, VERSION};
 use memleak_trace::writer::WriterOptions;
-use memleak_trace::{Description, FrameId, Note, SpaceId, TraceWriter};
+use memleak_trace::{Description, Note, TraceWriter};
 
+use crate::attachment::{Attachment, SPACE, print_probes};
 use crate::cli::Options;
-use crate::discover::Discovery;
 use crate::drain::Drain;
 use crate::encode::{Encoder, Finding, Progress, Written};
-use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint};
+use crate::kernel::ProbePoint;
 use crate::ledger::Ledger;
-use crate::modules::Modules;
 use crate::preflight::target::{Target, living_thread};
 use crate::ring_fill::RingFill;
-use crate::symbolize::{Request, Symbolizer};
+use crate::symbolize::Symbolizer;
 use crate::{clocks, output, preflight, rss, status};
-
-/// The address space of the target; others come with children and exec.
-const SPACE: SpaceId = SpaceId(1);
 
 /// Chunks that wait between ring and encoder: 64 MiB at most.
 const WAITING_CHUNKS: usize = 256;
 
-/// Room for the rows of libraries that are opened later.
-const SPARE_ROWS: usize = 512 * 1024;
+/// Losses are told in windows of this length.
+const LEDGER_WINDOW_NS: i64 = 500_000_000;
 
-/// The probes are attached, and everything is ready to record.
+/// Everything is ready to record, or recording.
 pub struct Session {
-    target: Target,
-    kernel: Kernel,
-    modules: Modules,
-    discovery: Discovery,
+    attachment: Attachment,
     ring_fill: RingFill,
     ring_bytes: u64,
     drain: Drain,
@@ -49,77 +40,40 @@ pub struct Session {
     progress: Arc<Progress>,
     symbolizer: Symbolizer,
     ledger: Ledger,
-    /// When the mappings were last read in vain.
-    vain_refresh: Option<Instant>,
+}
+
+/// A recording that is closed.
+pub struct Closed {
+    pub written: Written,
+    pub lost: u64,
+    /// The probes are still attached: detaching them takes seconds, and the trace is complete before.
+    pub attachment: Attachment,
 }
 
 impl Session {
-    /// Finds the allocator, loads and attaches the probes, creates the trace. Nothing is recorded
-    /// yet.
+    /// Attaches the probes and creates the trace. Nothing is recorded yet.
     pub fn prepare(
         options: &Options,
-        path: &std::path::Path,
+        path: &Path,
         report: preflight::Report,
     ) -> anyhow::Result<Session> {
-        let target = report.target;
-        let mut modules = Modules::new();
-        modules.refresh(target.pid, SPACE)?;
-        let mut discovery = Discovery::default();
-        let mapped = modules.mapped(SPACE);
-        let files = discovery.read(mapped, &modules, &target.executable);
-        let probes = discovery.points(&files);
-        if !probes.iter().any(|point| point.function.symbol == "malloc") {
-            bail!(no_allocator(&target, &modules));
-        }
-
         let page_size = page_size();
-        let mut kernel = Kernel::load(LoadOptions {
-            ring_bytes: options.ring_bytes,
-            row_capacity: u32::try_from(2 * discovery.row_count() + SPARE_ROWS).unwrap_or(u32::MAX),
+        let mut attachment = Attachment::attach(
+            report.target,
+            options.ring_bytes,
             page_size,
-        })
-        .map_err(|error| explain(error, options.verbose))?;
-        tell_mappings(&mut kernel, &discovery, &modules, &target)?;
-        let task = task(&target)?;
-        for point in &probes {
-            kernel.attach(point, task)?;
-        }
-        print_probes(&probes);
+            options.verbose,
+        )?;
+        print_probes(attachment.probes());
         eprintln!("page size {page_size}; kernel allocations are not recorded");
 
-        let header = Header {
-            version: VERSION,
-            requires: Vec::new(),
-            recorder: format!("memleak-record {}", env!("CARGO_PKG_VERSION")),
-            machine: Machine {
-                kernel: report.kernel_release,
-                architecture: std::env::consts::ARCH.to_owned(),
-                page_size,
-                cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
-            },
-            clock: clocks::now(),
-            targets: vec![memleak_trace::header::Target {
-                pid: target.pid,
-                ppid: target.ppid,
-                command: target.command.clone(),
-                executable: target.executable.clone(),
-            }],
-            probes: probes
-                .iter()
-                .map(|point| header_probe(point, target.pid))
-                .collect(),
-            ring_bytes: u64::from(options.ring_bytes),
-        };
-        let writer = TraceWriter::create(
-            path,
-            &header,
-            &WriterOptions {
-                overwrite: options.force,
-            },
-        )?;
+        let ring_bytes = u64::from(options.ring_bytes);
+        let header = header(&attachment, report.kernel_release, page_size, ring_bytes);
+        let overwrite = options.force;
+        let writer = TraceWriter::create(path, &header, &WriterOptions { overwrite })?;
         output::give_to_caller(path)?;
 
-        let ring = kernel.take_ring()?;
+        let ring = attachment.kernel().take_ring()?;
         let ring_fill = RingFill::map(ring.as_fd(), page_size as usize)
             .context("cannot map the ring's positions")?;
         let (chunks, encoded) = crossbeam_channel::bounded(WAITING_CHUNKS);
@@ -130,50 +84,68 @@ impl Session {
         let drain = Drain::start(ring, chunks).context("cannot start the drain's thread")?;
         let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
         Ok(Session {
-            kernel,
-            modules,
-            discovery,
+            attachment,
             ring_fill,
-            ring_bytes: u64::from(options.ring_bytes),
+            ring_bytes,
             drain,
             encoder,
             findings,
             progress,
             symbolizer,
             ledger: Ledger::new(clocks::monotonic_ns()),
-            vain_refresh: None,
-            target,
         })
     }
 
     /// Opens the recording for all probes at once.
     pub fn open(&mut self) -> anyhow::Result<()> {
+        let target = self.attachment.target();
         self.note(Description::Process {
-            pid: self.target.pid,
-            ppid: self.target.ppid,
+            pid: target.pid,
+            ppid: target.ppid,
             space: SPACE,
-            command: self.target.command.join(" "),
+            command: target.command.join(" "),
         });
-        for module in self.modules.mapped(SPACE).to_vec() {
-            self.note(Description::Module(module));
+        for module in self.attachment.mapped() {
+            self.note(Description::Module(module.clone()));
         }
         self.sample_rss();
-        // Before the first event in the file; the instant is that of the flag.
+        // The encoder takes notes and events as they come: this one must be in before the first
+        // event is made.
         self.note(Description::Open);
-        self.kernel.set_recording(true)?;
+        self.attachment.kernel().set_recording(true)?;
         Ok(())
     }
 
     /// Does what has come up: findings of the encoder, names, losses. Never waits.
     pub fn work(&mut self) -> anyhow::Result<()> {
-        loop {
-            match self.findings.try_recv() {
-                Ok(finding) => self.finding(finding)?,
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+        while let Ok(finding) = self.findings.try_recv() {
+            match finding {
+                Finding::NewFrames(frames) => {
+                    for frame in frames {
+                        self.symbolizer.ask(self.attachment.request(frame));
+                    }
+                }
+                Finding::UnknownMapping { address } => {
+                    for module in self.attachment.find_mapping(address)? {
+                        self.note(Description::Module(module));
+                    }
+                }
             }
         }
-        self.forward_symbols();
-        self.account()
+        for symbol in self.symbolizer.ready() {
+            self.note(Description::Symbol(symbol));
+        }
+        if let Some(loss) = self.attachment.keep_probing() {
+            self.note(loss);
+        }
+        let now = clocks::monotonic_ns();
+        if now - self.ledger.last_ns() >= LEDGER_WINDOW_NS {
+            let counters = self.attachment.kernel().counters()?;
+            for loss in self.ledger.update(counters, now) {
+                self.encoder.note(loss);
+            }
+        }
+        Ok(())
     }
 
     /// Whether the trace can no longer be written; `close` says why.
@@ -182,8 +154,8 @@ impl Session {
     }
 
     /// Puts the target's resident memory into the trace.
-    pub fn sample_rss(&mut self) {
-        resident(&self.target)
+    pub fn sample_rss(&self) {
+        resident(self.attachment.target())
             .into_iter()
             .for_each(|what| self.note(what));
     }
@@ -201,13 +173,10 @@ impl Session {
     }
 
     /// Closes the recording for all probes at once, empties the ring, names what is left, and
-    /// closes the trace. Returns what was written and lost, and the probes, which are still
-    /// attached: detaching them takes seconds, and the trace is complete before.
-    pub fn close(self, reason: &str, ended: bool) -> anyhow::Result<(Written, u64, Kernel)> {
+    /// closes the trace.
+    pub fn close(self, reason: &str, target_ended: bool) -> anyhow::Result<Closed> {
         let Session {
-            target,
-            mut kernel,
-            modules,
+            mut attachment,
             drain,
             encoder,
             findings,
@@ -215,30 +184,37 @@ impl Session {
             mut ledger,
             ..
         } = self;
-        kernel.set_recording(false)?;
-        let closed = clocks::monotonic_ns();
-        let note = |what| encoder.note(Note { ts: closed, what });
-        if !ended {
-            resident(&target).into_iter().for_each(note);
+        attachment.kernel().set_recording(false)?;
+        let closed_ns = clocks::monotonic_ns();
+        let note = |what| {
+            encoder.note(Note {
+                ts: closed_ns,
+                what,
+            })
+        };
+        if !target_ended {
+            resident(attachment.target()).into_iter().for_each(note);
         }
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
         drain.finish();
-        for loss in ledger.update(kernel.counters()?, closed) {
+        for loss in ledger.update(attachment.kernel().counters()?, closed_ns) {
             encoder.note(loss);
         }
         // Ends when the encoder has seen the last chunk.
         for finding in findings {
             if let Finding::NewFrames(frames) = finding {
-                ask(&mut symbolizer, &modules, target.pid, frames);
+                for frame in frames {
+                    symbolizer.ask(attachment.request(frame));
+                }
             }
         }
         for symbol in symbolizer.close() {
             note(Description::Symbol(symbol));
         }
-        if ended {
+        if target_ended {
             note(Description::Exit {
-                pid: target.pid,
+                pid: attachment.target().pid,
                 status: None,
             });
         }
@@ -247,82 +223,11 @@ impl Session {
         });
         let lost = ledger.lost();
         let written = encoder.finish()?;
-        Ok((written, lost, kernel))
-    }
-
-    fn finding(&mut self, finding: Finding) -> anyhow::Result<()> {
-        match finding {
-            Finding::NewFrames(frames) => {
-                ask(&mut self.symbolizer, &self.modules, self.target.pid, frames);
-                Ok(())
-            }
-            Finding::UnknownMapping { address } => self.find_mapping(address),
-        }
-    }
-
-    /// A walk met an address in no known mapping: a library was opened since, or it is junk.
-    fn find_mapping(&mut self, address: u64) -> anyhow::Result<()> {
-        const PAUSE: Duration = Duration::from_millis(500);
-        if self.modules.at(SPACE, address).is_some()
-            || self.vain_refresh.is_some_and(|last| last.elapsed() < PAUSE)
-        {
-            return Ok(());
-        }
-        // The target may have ended; then there is nothing to find.
-        let new = self
-            .modules
-            .refresh(self.target.pid, SPACE)
-            .unwrap_or_default();
-        self.vain_refresh = new.is_empty().then(Instant::now);
-        if new.is_empty() {
-            return Ok(());
-        }
-        let files = self
-            .discovery
-            .read(&new, &self.modules, &self.target.executable);
-        tell_mappings(
-            &mut self.kernel,
-            &self.discovery,
-            &self.modules,
-            &self.target,
-        )?;
-        for module in new {
-            self.note(Description::Module(module));
-        }
-        let points = self.discovery.points(&files);
-        if points.is_empty() {
-            return Ok(());
-        }
-        let task = task(&self.target)?;
-        for point in &points {
-            if let Err(error) = self.kernel.attach(point, task) {
-                eprintln!("memleak-record: {error}; what it allocates is not recorded");
-            }
-        }
-        print_probes(&points);
-        Ok(())
-    }
-
-    fn forward_symbols(&mut self) {
-        for symbol in self.symbolizer.ready() {
-            self.note(Description::Symbol(symbol));
-        }
-    }
-
-    fn account(&mut self) -> anyhow::Result<()> {
-        const WINDOW_NS: i64 = 500_000_000;
-        if clocks::monotonic_ns() - self.ledger.last_ns() >= WINDOW_NS {
-            self.account_into_trace()?;
-        }
-        Ok(())
-    }
-
-    fn account_into_trace(&mut self) -> anyhow::Result<()> {
-        let counters = self.kernel.counters()?;
-        for note in self.ledger.update(counters, clocks::monotonic_ns()) {
-            self.encoder.note(note);
-        }
-        Ok(())
+        Ok(Closed {
+            written,
+            lost,
+            attachment,
+        })
     }
 
     fn note(&self, what: Description) {
@@ -335,131 +240,44 @@ impl Session {
 
 /// The target's resident memory now; nothing if it has ended.
 fn resident(target: &Target) -> Vec<Description> {
-    let task = living_thread(target.pid).unwrap_or(target.pid);
-    rss::read(task)
+    let pid = target.pid;
+    rss::read(living_thread(pid).unwrap_or(pid))
         .into_iter()
         .flatten()
-        .map(|(kind, bytes)| Description::Rss {
-            pid: target.pid,
-            kind,
-            bytes,
-        })
+        .map(|(kind, bytes)| Description::Rss { pid, kind, bytes })
         .collect()
 }
 
-/// Asks for the names of frames, with what their mapping says now.
-fn ask(symbolizer: &mut Symbolizer, modules: &Modules, pid: i32, frames: Vec<FrameId>) {
-    for frame in frames {
-        let (address, file, module) = match frame.location() {
-            Location::File { file, offset } => {
-                let mapping = modules.mapped(SPACE).iter().find(|module| {
-                    module.file == Some(file)
-                        && offset >= module.file_offset
-                        && offset - module.file_offset <= module.length
-                });
-                let address =
-                    mapping.map_or(0, |module| module.start + (offset - module.file_offset));
-                let opened = modules.file(file).cloned();
-                let path = opened.as_ref().map(|file| file.path().to_owned());
-                (address, opened, path)
-            }
-            Location::Anonymous { address, .. } | Location::Kernel { address } => {
-                let path = modules.at(SPACE, address).map(|module| module.path.clone());
-                (address, None, path)
-            }
-        };
-        symbolizer.ask(Request {
-            frame,
-            address,
-            pid,
-            module,
-            file,
-        });
-    }
-}
-
-/// Tells the probes all mappings as they are known now.
-fn tell_mappings(
-    kernel: &mut Kernel,
-    discovery: &Discovery,
-    modules: &Modules,
-    target: &Target,
-) -> anyhow::Result<()> {
-    let (rows, left_out) = discovery.mapping_rows(modules.mapped(SPACE), kernel.rows());
-    for path in left_out {
-        eprintln!(
-            "memleak-record: no room for the unwind information of {path}: stacks may end there"
-        );
-    }
-    match kernel.set_mappings(target.pid as u32, SPACE.0 as u32, &rows) {
-        Err(error @ KernelError::TooManyMappings { .. }) => {
-            eprintln!("memleak-record: {error}");
-            Ok(())
-        }
-        other => Ok(other?),
-    }
-}
-
-/// A living thread of the target: probes live as long as the thread they name.
-fn task(target: &Target) -> anyhow::Result<NonZeroU32> {
-    let task = living_thread(target.pid).unwrap_or(target.living_thread);
-    u32::try_from(task)
-        .ok()
-        .and_then(NonZeroU32::new)
-        .with_context(|| format!("process {} has ended", target.pid))
-}
-
-fn header_probe(point: &ProbePoint, pid: i32) -> Probe {
-    Probe {
-        pid,
+fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u64) -> Header {
+    let target = attachment.target();
+    let probe = |point: &ProbePoint| Probe {
+        pid: target.pid,
         object: point.object.clone(),
         function: point.function.symbol.to_owned(),
         file_offset: point.file_offset,
         displacement: point.displacement,
         returns: point.function.shape.leave_program().is_some(),
+    };
+    Header {
+        version: VERSION,
+        requires: Vec::new(),
+        recorder: format!("memleak-record {}", env!("CARGO_PKG_VERSION")),
+        machine: Machine {
+            kernel,
+            architecture: std::env::consts::ARCH.to_owned(),
+            page_size,
+            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
+        },
+        clock: clocks::now(),
+        targets: vec![header::Target {
+            pid: target.pid,
+            ppid: target.ppid,
+            command: target.command.clone(),
+            executable: target.executable.clone(),
+        }],
+        probes: attachment.probes().iter().map(probe).collect(),
+        ring_bytes,
     }
-}
-
-/// Says on stderr what is probed, one line per object.
-fn print_probes(probes: &[ProbePoint]) {
-    let mut objects: Vec<&str> = probes.iter().map(|point| point.object.as_str()).collect();
-    objects.sort_unstable();
-    objects.dedup();
-    for object in objects {
-        let functions: Vec<&str> = probes
-            .iter()
-            .filter(|point| point.object == object)
-            .map(|point| point.function.symbol)
-            .collect();
-        eprintln!("probing {object}, which defines {}", functions.join(" "));
-    }
-}
-
-fn no_allocator(target: &Target, modules: &Modules) -> String {
-    let mut files: Vec<&str> = modules
-        .mapped(SPACE)
-        .iter()
-        .filter(|module| module.file.is_some())
-        .map(|module| module.path.as_str())
-        .collect();
-    files.dedup();
-    format!(
-        "no malloc found in process {} ({}): none of its files defines it by name ({}); \
-         a static program must keep its symbols (do not strip it)",
-        target.pid,
-        target.executable,
-        files.join(", ")
-    )
-}
-
-/// The kernel's refusal in one sentence; its log is many pages.
-fn explain(error: KernelError, verbose: bool) -> anyhow::Error {
-    if verbose {
-        return anyhow::Error::new(error);
-    }
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default().to_owned();
-    anyhow::anyhow!("{first} (the kernel's log: -v)")
 }
 
 fn page_size() -> u64 {

@@ -34,7 +34,8 @@ pub enum Description {
     Symbol(Symbol),
     /// Resident memory of a process, in bytes.
     Rss { pid: i32, kind: RssKind, bytes: u64 },
-    /// Events that happened and are not in the trace, within `[ts - window_ns, ts]`.
+    /// Events that happened and are not in the trace, within `[ts - window_ns, ts]`; a count of 0
+    /// says that nobody knows how many.
     Loss {
         cause: String,
         count: u64,

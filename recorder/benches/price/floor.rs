@@ -46,7 +46,11 @@ impl Floor {
                 Op::Free => &["enter_nothing"],
                 _ => continue,
             };
-            let displacement = if place == Place::Ours { point.displacement } else { 0 };
+            let displacement = if place == Place::Ours {
+                point.displacement
+            } else {
+                0
+            };
             for name in names {
                 program(&mut ebpf, name)?.attach(
                     point.file_offset + displacement,
@@ -55,10 +59,16 @@ impl Floor {
                 )?;
             }
         }
-        Ok(Floor { _ebpf: ebpf, _modules: modules })
+        Ok(Floor {
+            _ebpf: ebpf,
+            _modules: modules,
+        })
     }
 }
 
 fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> anyhow::Result<&'a mut UProbe> {
-    Ok(ebpf.program_mut(name).context("no such program")?.try_into()?)
+    Ok(ebpf
+        .program_mut(name)
+        .context("no such program")?
+        .try_into()?)
 }

@@ -35,8 +35,15 @@ impl Recorder {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start memleak-record")?;
-        let stderr = child.stderr.take().context("memleak-record has no stderr")?;
-        let mut recorder = Recorder { child, stderr: BufReader::new(stderr).lines(), trace };
+        let stderr = child
+            .stderr
+            .take()
+            .context("memleak-record has no stderr")?;
+        let mut recorder = Recorder {
+            child,
+            stderr: BufReader::new(stderr).lines(),
+            trace,
+        };
         recorder.wait_for("recording")?;
         Ok(recorder)
     }
@@ -44,7 +51,12 @@ impl Recorder {
     /// CPU time so far, user and system.
     pub fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split(' ').collect();
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .collect();
         // Fields 14 and 15 of proc(5); the first one here is an empty string before field 3.
         let ticks: f64 = fields[12].parse::<f64>()? + fields[13].parse::<f64>()?;
         // SAFETY: sysconf has no preconditions.
@@ -54,7 +66,10 @@ impl Recorder {
     /// Largest resident memory so far; the ring is shown apart by the header.
     pub fn peak_memory_bytes(&self) -> anyhow::Result<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .context("no VmHWM")?;
         let kib: u64 = line.trim().trim_end_matches(" kB").trim().parse()?;
         Ok(kib * 1024)
     }
@@ -73,7 +88,13 @@ impl Recorder {
         ensure!(status.success(), "memleak-record failed: {status}");
         let (events, lost) = self.count()?;
         let file_bytes = std::fs::metadata(&self.trace)?.len();
-        Ok(Recorded { events, lost, file_bytes, close_ms, exit_ms })
+        Ok(Recorded {
+            events,
+            lost,
+            file_bytes,
+            close_ms,
+            exit_ms,
+        })
     }
 
     /// Events in the trace, and those that it says were lost.

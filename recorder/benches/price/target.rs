@@ -35,7 +35,10 @@ impl Churn {
             .spawn()
             .context("cannot start churn")?;
         let stdout = child.stdout.take().context("churn has no stdout")?;
-        let mut churn = Churn { child, lines: BufReader::new(stdout).lines() };
+        let mut churn = Churn {
+            child,
+            lines: BufReader::new(stdout).lines(),
+        };
         churn.read_until(|line| (line == "ready").then_some(()))?;
         Ok(churn)
     }

@@ -123,9 +123,12 @@ pub fn threads(pid: i32) -> Vec<i32> {
 
 /// A thread of the process that has not exited: the leader if it lives, as others need not stay.
 pub fn living_thread(pid: i32) -> Option<i32> {
-    threads(pid)
-        .into_iter()
-        .find(|task| stat(*task).is_some_and(|stat| !is_dead(stat.state)))
+    threads(pid).into_iter().find(|task| is_alive(*task))
+}
+
+/// Whether the task exists and has not exited.
+pub fn is_alive(task: i32) -> bool {
+    stat(task).is_some_and(|stat| !is_dead(stat.state))
 }
 
 /// Zombie or dead.
