@@ -50,4 +50,6 @@ pub enum TraceError {
     Encode(#[from] parquet::errors::ParquetError),
     #[error("cannot encode the trace: {0}")]
     EncodeArrow(#[from] arrow::error::ArrowError),
+    #[error("cannot encode the trace: {0}")]
+    EncodeJson(#[from] serde_json::Error),
 }
