@@ -5,10 +5,11 @@ import pytest
 from session import REPOSITORY, build_programs, record_program
 
 # Of these every heap allocation is at one of the sites; the others call pthread_create or dlopen.
-NOTHING_ELSE = {"test_memleak", "family", "failing", "churn", "exit_soon"}
+NOTHING_ELSE = {"test_memleak", "family", "patterns", "failing", "churn", "exit_soon"}
 PROGRAMS = {
     "test_memleak": [],
     "family": [],
+    "patterns": [],
     "failing": [],
     "churn": [20, 20000, 0],
     "threads": [],

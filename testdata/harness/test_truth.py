@@ -7,7 +7,7 @@ import pytest
 from counted import Counted
 from session import PROGRAMS, build_programs
 
-COUNTED = ["test_memleak", "family", "failing", "churn", "swap", "threads", "dlopen"]
+COUNTED = ["test_memleak", "family", "patterns", "failing", "churn", "swap", "threads", "dlopen"]
 ARGUMENTS = {"churn": ["3", "10000", "0"]}
 # pthread_create and dlopen allocate for themselves: known to the counter, not to the program.
 ALLOCATES_ELSEWHERE = {"swap", "threads", "dlopen"}

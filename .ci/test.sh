@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Every check, the cheap ones first; stops at the first that fails. Ends with "N passed, N failed",
+# the sum of what the test runners counted and one for each check without a runner of its own.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+log=target/test.log
+passed=0
+failed=0
+
+# Numbers of a runner's closing lines in the log, before a word: cargo's and pytest's, e.g. "12 passed".
+counted() { # word
+    grep -E '^test result: |^=* ?[0-9]+ (passed|failed).* in [0-9.]+s' "$log" | grep -oE "[0-9]+ $1" | awk '{sum += $1} END {print sum + 0}'
+}
+
+finish() {
+    echo
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+# Runs a step; what a runner counted in it counts, else the step counts as one.
+step() { # name command…
+    local name=$1 status good bad
+    shift
+    printf '\n== %s\n' "$name"
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    good=$(counted passed)
+    bad=$(counted failed)
+    if [ "$((good + bad))" -eq 0 ]; then
+        [ "$status" -eq 0 ] && good=1 || bad=1
+    elif [ "$status" -ne 0 ] && [ "$bad" -eq 0 ]; then
+        bad=1
+    fi
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    [ "$status" -eq 0 ] && [ "$bad" -eq 0 ] || { echo "FAILED: $name"; finish; }
+}
+
+pytest() { target/venv/bin/python -m pytest -q -p no:cacheprovider "$@"; }
+build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs"; }
+
+mkdir -p target
+step "format" cargo fmt --all --check
+step "crate edges" .ci/crate-edges.sh
+step "test programs build" build_programs
+step "test programs against the counter" pytest testdata/harness/test_truth.py testdata/harness/test_compare.py
+step "build" cargo build --release --locked --workspace
+step "demo" python3 testdata/harness/demo.py
+step "recordings of test programs" pytest testdata/harness/test_programs.py
+step "recordings of real programs" pytest testdata/harness/test_real_programs.py
+step "other readers, schema, notebook" env MEMLEAK_FRESH_TRACE=target/demo.parquet target/venv/bin/python -m pytest -q -p no:cacheprovider notebooks/tests
+step "cargo test" cargo test --release --locked --workspace
+step "virtual machines" testdata/vm/run.sh
+step "clippy" cargo clippy --release --locked --workspace --all-targets -- -D warnings
+finish

@@ -1,0 +1,32 @@
+# The commands of this repository; README says what they do.
+.PHONY: demo test setup setup-build build programs vm-test bench
+
+# A leaking program, recorded by pid, analyzed, and held against the truth.
+demo: setup-build
+	cargo build --release --locked --workspace
+	python3 testdata/harness/demo.py
+
+# Every check there is.
+test: setup
+	.ci/test.sh
+
+# Installs what the tests need and this machine does not have.
+setup:
+	.ci/setup.sh test
+
+setup-build:
+	.ci/setup.sh build
+
+build: setup-build
+	cargo build --release --locked --workspace
+
+programs:
+	$(MAKE) -C testdata/programs OUT=$(CURDIR)/target/programs
+
+# Debian's kernels 6.1 and 6.12 in virtual machines.
+vm-test: setup build
+	testdata/vm/run.sh
+
+# What tracing costs on this machine.
+bench: build programs
+	testdata/bench.sh

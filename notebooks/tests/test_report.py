@@ -1,0 +1,22 @@
+"""The JSON report is what its schema says, and agrees with itself."""
+
+import json
+
+import jsonschema
+from traces import REPOSITORY, report_of
+
+
+def test_report_is_valid(trace):
+    """Every key and type of the report is in schemas/report-v1.json."""
+    schema = json.loads((REPOSITORY / "schemas/report-v1.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(report_of(trace), schema, cls=jsonschema.Draft202012Validator)
+
+
+def test_stacks_add_up_to_their_domain(trace):
+    """All stacks are in the report: their sums are the domain's figures."""
+    report = report_of(trace)
+    assert report["stacks"]
+    for domain, figures in report["domains"].items():
+        for key in ("bytes", "count", "total_bytes", "total_count"):
+            assert sum(stack[key] for stack in report["stacks"] if stack["domain"] == domain) == figures[key], key
