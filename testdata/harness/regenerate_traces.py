@@ -1,7 +1,11 @@
 """Records the committed traces of a format version anew: regenerate_traces.py DIRECTORY."""
 
+import os
 import sys
 from pathlib import Path
+
+# A trace holds the program's path; a committed one should not hold that of a checkout.
+os.environ["MEMLEAK_PROGRAMS"] = "/tmp/memleak-programs"
 
 import compare
 from session import build_programs, record_program

@@ -14,7 +14,6 @@ PROGRAMS = {
     "churn": [20, 20000, 0],
     "threads": [],
     "swap": [],
-    "dlopen": [],
     "exit_soon": [],
 }
 
@@ -32,6 +31,14 @@ def test_every_site_is_exact(name, tmp_path):
     if name in NOTHING_ELSE:
         wrong += compare.unexpected(truth, report)
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason="mappings made after the attachment are learnt too late for their first stacks")
+def test_libraries_opened_later_are_named(tmp_path):
+    """Allocations in libraries that were opened after the recorder attached are at their functions."""
+    truth, report = record_program("dlopen", tmp_path / "trace.parquet")
+    assert not compare.losses(report)
+    assert not compare.differences(truth, report)
 
 
 def test_demo_stacks_lead_to_main(tmp_path):
