@@ -64,7 +64,8 @@ impl Batch {
         self.spaces.push(event.space.0);
         self.addrs.push(event.addr);
         self.sizes.push(event.size);
-        self.stack_ids.push(event.stack.map_or(Batch::NO_STACK, |id| id.0));
+        self.stack_ids
+            .push(event.stack.map_or(Batch::NO_STACK, |id| id.0));
     }
 
     /// Appends a description, as the reader does; also for tests.

@@ -20,7 +20,12 @@ pub enum Description {
     /// From here on nothing is recorded; the reason in words.
     Close { reason: String },
     /// A process whose events are recorded.
-    Process { pid: i32, ppid: i32, space: SpaceId, command: String },
+    Process {
+        pid: i32,
+        ppid: i32,
+        space: SpaceId,
+        command: String,
+    },
     /// A process ended, with its wait status (as `waitpid` gives it) where it is known.
     Exit { pid: i32, status: Option<i32> },
     /// A file was found mapped with execute permission.
@@ -30,9 +35,17 @@ pub enum Description {
     /// Resident memory of a process, in bytes.
     Rss { pid: i32, kind: RssKind, bytes: u64 },
     /// Events that happened and are not in the trace, within `[ts - window_ns, ts]`.
-    Loss { cause: String, count: u64, window_ns: u64 },
+    Loss {
+        cause: String,
+        count: u64,
+        window_ns: u64,
+    },
     /// Events that are in the trace with a defect, within `[ts - window_ns, ts]`.
-    Defect { cause: String, count: u64, window_ns: u64 },
+    Defect {
+        cause: String,
+        count: u64,
+        window_ns: u64,
+    },
 }
 
 /// An executable mapping.

@@ -23,17 +23,33 @@ pub enum TraceError {
     #[error(
         "{path}: the trace has version {found}, this program reads up to {supported}; use a newer memleak-analyze"
     )]
-    NewerVersion { path: PathBuf, found: Version, supported: Version },
+    NewerVersion {
+        path: PathBuf,
+        found: Version,
+        supported: Version,
+    },
     #[error(
         "{path}: the trace (version {found}) requires {feature:?}, which this program (version {supported}) does not know; use a newer memleak-analyze"
     )]
-    UnknownRequirement { path: PathBuf, feature: String, found: Version, supported: Version },
+    UnknownRequirement {
+        path: PathBuf,
+        feature: String,
+        found: Version,
+        supported: Version,
+    },
     #[error(
         "{path}: the trace (version {found}) has the operation {op:?}, which this program (version {supported}) does not know; use a newer memleak-analyze"
     )]
-    UnknownOp { path: PathBuf, op: String, found: Version, supported: Version },
+    UnknownOp {
+        path: PathBuf,
+        op: String,
+        found: Version,
+        supported: Version,
+    },
     #[error("cannot encode the trace: {0}")]
     Encode(#[from] parquet::errors::ParquetError),
     #[error("cannot encode the trace: {0}")]
     EncodeArrow(#[from] arrow::error::ArrowError),
+    #[error("cannot encode the trace: {0}")]
+    EncodeJson(#[from] serde_json::Error),
 }

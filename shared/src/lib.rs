@@ -6,16 +6,32 @@
 //! - [`op`]: the operations, by name, and what each does to memory
 //! - [`event`], [`stack`], [`describe`]: the rows
 //! - [`header`]: what must be known to judge a trace
+//! - [`columns`]: where a row lies in the file, how it is encoded, and why so;
+//!   [`description_row`]: which field of a description is in which column
 //! - [`writer`] and [`reader`]: rows to file and back; [`batch`]: rows as columns
+//! - `trailer`, `chain`: what makes a trace readable that was never closed; [`repair`]
 
 pub mod batch;
+mod chain;
+pub mod columns;
+mod decode;
 pub mod describe;
+pub mod description_row;
 pub mod error;
 pub mod event;
+pub mod footer;
+mod group;
 pub mod header;
 pub mod op;
+mod open;
 pub mod reader;
+pub mod repair;
+mod row_group;
+mod rows;
 pub mod stack;
+pub mod totals;
+mod trace_file;
+mod trailer;
 pub mod writer;
 
 pub use batch::Batch;
@@ -25,5 +41,7 @@ pub use event::{Event, SpaceId};
 pub use header::Header;
 pub use op::{Domain, Effect, Op};
 pub use reader::TraceReader;
+pub use repair::repair;
 pub use stack::{FileId, FrameId, Stack, StackEnd, StackId};
+pub use totals::Totals;
 pub use writer::TraceWriter;

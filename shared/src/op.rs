@@ -101,7 +101,12 @@ const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
     (Op::Munmap, "munmap", MAPPING, Effect::Free),
     (Op::MunmapInner, "munmap_inner", MAPPING, Effect::FreeInner),
     (Op::MunmapFailed, "munmap_failed", MAPPING, Effect::Restore),
-    (Op::MremapRelease, "mremap_release", MAPPING, Effect::Release),
+    (
+        Op::MremapRelease,
+        "mremap_release",
+        MAPPING,
+        Effect::Release,
+    ),
     (Op::Mremap, "mremap", MAPPING, Effect::Outcome),
     (Op::MremapFailed, "mremap_failed", MAPPING, Effect::Restore),
     (Op::Open, "open", None, Effect::Describe),
@@ -114,7 +119,6 @@ const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
     (Op::Loss, "loss", None, Effect::Describe),
     (Op::Defect, "defect", None, Effect::Describe),
 ];
-
 
 impl Op {
     /// Every operation, in the order of the table.

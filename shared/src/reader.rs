@@ -1,12 +1,32 @@
 //! Reads a trace, whole or damaged.
 
-use std::path::Path;
+use std::fs::File;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchReader};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Field, Schema};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder, RowSelection,
+};
 
 use crate::batch::Batch;
+use crate::columns::{DESCRIPTION_COLUMNS, EVENT_COLUMNS};
+use crate::decode::{self, DecodeError};
 use crate::error::TraceError;
-use crate::header::Header;
+use crate::group::{Group, GroupBytes};
+use crate::header::{Header, VERSION};
+use crate::open::open;
+use crate::totals::Totals;
 
-/// What is known of the file's state before the first row is read.
+/// Rows of a batch, at most: columns of this length stay in the processor's cache.
+const BATCH_ROWS: usize = 1 << 14;
+
+/// What is known of the file's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     /// Closed properly and read whole.
@@ -23,14 +43,52 @@ pub struct Condition {
 /// An open trace.
 #[derive(Debug)]
 pub struct TraceReader {
+    path: PathBuf,
+    file: File,
     header: Header,
     condition: Condition,
+    totals: Option<Totals>,
+    rows: u64,
+    rows_read: u64,
+    groups: std::vec::IntoIter<Group>,
+    current: Option<OpenGroup>,
+}
+
+/// A row group that is being read.
+struct OpenGroup {
+    source: GroupBytes,
+    metadata: ArrowReaderMetadata,
+    index: usize,
+    events: ParquetRecordBatchReader,
+    /// Rows decoded so far, and rows in all.
+    position: usize,
+    rows: usize,
+    verified: bool,
+}
+
+impl std::fmt::Debug for OpenGroup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenGroup")
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
 }
 
 impl TraceReader {
     /// Opens a trace and finds its readable row groups.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        Err(TraceError::Empty { path: path.to_owned() })
+        let opened = open(path)?;
+        Ok(TraceReader {
+            path: path.to_owned(),
+            file: opened.file,
+            header: opened.header,
+            condition: opened.condition,
+            totals: opened.totals,
+            rows: opened.rows,
+            rows_read: 0,
+            groups: opened.groups.into_iter(),
+            current: None,
+        })
     }
 
     pub fn header(&self) -> &Header {
@@ -44,11 +102,195 @@ impl TraceReader {
 
     /// Rows in the readable part, from the metadata (for progress).
     pub fn rows(&self) -> u64 {
-        0
+        self.rows
+    }
+
+    /// Sums over the rows as the writer counted them; `None` if another program rewrote the trace
+    /// without them.
+    pub fn totals(&self) -> Option<&Totals> {
+        self.totals.as_ref()
     }
 
     /// The next rows, in file order; `None` at the end.
     pub fn next_batch(&mut self) -> Result<Option<Batch>, TraceError> {
-        Ok(None)
+        loop {
+            if let Some(mut group) = self.current.take() {
+                let verified = group.verified;
+                match checked(verified, || group.next_batch()) {
+                    Ok(Some(batch)) => {
+                        self.current = Some(group);
+                        self.rows_read += batch.len() as u64;
+                        return Ok(Some(batch));
+                    }
+                    Ok(None) => {}
+                    Err(DecodeError::UnknownOp(op)) => {
+                        return Err(TraceError::UnknownOp {
+                            path: self.path.clone(),
+                            op,
+                            found: self.header.version,
+                            supported: VERSION,
+                        });
+                    }
+                    Err(DecodeError::Malformed(reason)) => self.end_here(&reason),
+                }
+                continue;
+            }
+            let Some(group) = self.groups.next() else {
+                self.check_rows();
+                return Ok(None);
+            };
+            match self.open_group(&group) {
+                Ok(group) => self.current = Some(group),
+                Err(reason) => self.end_here(&reason),
+            }
+        }
     }
+
+    fn open_group(&self, group: &Group) -> Result<OpenGroup, String> {
+        let verified = matches!(group, Group::Verified { .. });
+        let loaded = group.load(&self.file, self.condition.file_bytes)?;
+        checked(verified, || {
+            OpenGroup::new(loaded.source, loaded.metadata, loaded.index, verified)
+        })
+        .map_err(|error| match error {
+            DecodeError::UnknownOp(op) => format!("unknown operation {op:?}"),
+            DecodeError::Malformed(reason) => reason,
+        })
+    }
+
+    /// The trace ends before what is damaged: rows behind it would lack their past.
+    fn end_here(&mut self, reason: &str) {
+        let missing = match self.rows.checked_sub(self.rows_read) {
+            Some(missing) if missing > 0 => format!("; {missing} rows are missing"),
+            _ => String::new(),
+        };
+        self.condition.remarks.push(format!(
+            "The trace is damaged after row {}: {reason}{missing}.",
+            self.rows_read
+        ));
+        self.condition.complete = false;
+        self.groups = Vec::new().into_iter();
+        self.rows = self.rows_read;
+    }
+
+    fn check_rows(&mut self) {
+        if self.rows_read != self.rows {
+            self.condition.complete = false;
+            self.condition.remarks.push(format!(
+                "The trace has {} rows, but its metadata tells of {}.",
+                self.rows_read, self.rows
+            ));
+            self.rows = self.rows_read;
+        }
+    }
+}
+
+impl OpenGroup {
+    fn new(
+        source: GroupBytes,
+        metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+        index: usize,
+        verified: bool,
+    ) -> Result<Self, DecodeError> {
+        let metadata = with_op_names(metadata)?;
+        let rows = metadata.metadata().row_group(index).num_rows();
+        let rows = usize::try_from(rows).map_err(malformed)?;
+        let events =
+            ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), metadata.clone())
+                .with_row_groups(vec![index])
+                .with_projection(projection(&metadata, EVENT_COLUMNS))
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(malformed)?;
+        Ok(OpenGroup {
+            source,
+            metadata,
+            index,
+            events,
+            position: 0,
+            rows,
+            verified,
+        })
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Batch>, DecodeError> {
+        let Some(columns) = self.events.next() else {
+            return Ok(None);
+        };
+        let columns = columns.map_err(malformed)?;
+        let (mut batch, described) = decode::events(&columns)?;
+        if !described.is_empty() {
+            let descriptions = self.descriptions(&described)?;
+            decode::notes(&mut batch, &described, &descriptions)?;
+        }
+        self.position += batch.len();
+        Ok(Some(batch))
+    }
+
+    /// The description columns of the given rows (counted from the current position) alone.
+    fn descriptions(&self, rows: &[usize]) -> Result<RecordBatch, DecodeError> {
+        let rows = rows.iter().map(|row| self.position + row);
+        let ranges: Vec<Range<usize>> = rows.map(|row| row..row + 1).collect();
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+            self.source.clone(),
+            self.metadata.clone(),
+        )
+        .with_row_groups(vec![self.index])
+        .with_projection(projection(&self.metadata, DESCRIPTION_COLUMNS))
+        .with_row_selection(RowSelection::from_consecutive_ranges(
+            ranges.into_iter(),
+            self.rows,
+        ))
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(malformed)?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+        concat_batches(&schema, &batches).map_err(malformed)
+    }
+}
+
+fn malformed(error: impl std::fmt::Display) -> DecodeError {
+    DecodeError::Malformed(error.to_string())
+}
+
+fn projection(metadata: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
+    ProjectionMask::columns(metadata.parquet_schema(), names.iter().copied())
+}
+
+/// The schema in the file, but `op` as a dictionary: each name is looked at once.
+fn with_op_names(
+    metadata: Arc<parquet::file::metadata::ParquetMetaData>,
+) -> Result<ArrowReaderMetadata, DecodeError> {
+    let plain = || ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let found = ArrowReaderMetadata::try_new(metadata.clone(), plain()).map_err(malformed)?;
+    let names = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let fields = found.schema().fields().iter().map(|field| {
+        if field.name() == "op" && field.data_type() == &DataType::Utf8 {
+            Arc::new(Field::new("op", names.clone(), field.is_nullable()))
+        } else {
+            field.clone()
+        }
+    });
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    ArrowReaderMetadata::try_new(metadata, plain().with_schema(schema)).map_err(malformed)
+}
+
+/// Runs a decoder over bytes. Those that no checksum covers may be anything, and the decoders of
+/// the Parquet library are not proof against everything: a panic there is a malformed file here.
+fn checked<T>(
+    verified: bool,
+    decode: impl FnOnce() -> Result<T, DecodeError>,
+) -> Result<T, DecodeError> {
+    if verified {
+        decode()
+    } else {
+        guarded(|| Ok(decode())).map_err(DecodeError::Malformed)?
+    }
+}
+
+/// As [`checked`], for bytes that are never covered by a checksum.
+pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
+        .unwrap_or_else(|_| Err("its bytes make no sense".to_owned()))
 }

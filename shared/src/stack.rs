@@ -142,12 +142,17 @@ mod tests {
     fn other_locations() {
         assert_eq!(
             FrameId(-4096).location(),
-            Location::Kernel { address: 0xffff_ffff_ffff_f000 }
+            Location::Kernel {
+                address: 0xffff_ffff_ffff_f000
+            }
         );
         let jit = FrameId(ANONYMOUS_BIT | EXACT_BIT | 3 << 48 | 0x7f00_dead_beef);
         assert_eq!(
             jit.location(),
-            Location::Anonymous { generation: 3, address: 0x7f00_dead_beef }
+            Location::Anonymous {
+                generation: 3,
+                address: 0x7f00_dead_beef
+            }
         );
         assert!(!jit.is_return_address());
         assert!(FrameId(1 << OFFSET_BITS).is_return_address());

@@ -1,0 +1,279 @@
+//! Record batches to [`Batch`]es.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int32Type};
+
+use crate::batch::Batch;
+use crate::describe::{InlinedFunction, Note};
+use crate::description_row::DescriptionRow;
+use crate::op::Op;
+use crate::stack::{FrameId, Stack, StackEnd, StackId};
+
+/// Why rows could not be decoded.
+#[derive(Debug)]
+pub(crate) enum DecodeError {
+    UnknownOp(String),
+    /// A sentence without its full stop.
+    Malformed(String),
+}
+
+impl DecodeError {
+    fn column(name: &str, problem: &str) -> DecodeError {
+        DecodeError::Malformed(format!("column {name:?} {problem}"))
+    }
+}
+
+/// The event columns as a batch, and the rows at which descriptions stand (still without notes).
+pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), DecodeError> {
+    let (ops, described) = ops(columns)?;
+    let mut batch = Batch {
+        ops,
+        ts: int64(columns, "ts")?.values().to_vec(),
+        pids: int32(columns, "pid")?.values().to_vec(),
+        tids: int32(columns, "tid")?.values().to_vec(),
+        spaces: int32(columns, "space")?.values().to_vec(),
+        addrs: unsigned(&int64(columns, "addr")?),
+        sizes: unsigned(&int64(columns, "size")?),
+        stack_ids: stack_ids(&int32(columns, "stack_id")?),
+        stacks: Vec::new(),
+        notes: Vec::new(),
+    };
+    batch.stacks = stacks(columns, &batch.stack_ids)?;
+    Ok((batch, described))
+}
+
+fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
+    let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let array = typed(columns, "op", &kind)?;
+    let names = array.as_dictionary::<Int32Type>();
+    if names.null_count() > 0 {
+        return Err(DecodeError::column("op", "holds null"));
+    }
+    let values = names.values().as_string::<i32>();
+    let known: Vec<Option<Op>> = (0..values.len())
+        .map(|index| Op::from_name(values.value(index)))
+        .collect();
+    let keys = names.keys().values();
+    let op_of = |key: &i32| {
+        known
+            .get(*key as usize)
+            .copied()
+            .flatten()
+            .ok_or_else(|| DecodeError::UnknownOp(values.value(*key as usize).to_owned()))
+    };
+    let ops = keys.iter().map(op_of).collect::<Result<Vec<_>, _>>()?;
+    let describes = known.iter().flatten().any(|op| !op.is_event());
+    let described = match describes {
+        true => (0..ops.len()).filter(|row| !ops[*row].is_event()).collect(),
+        false => Vec::new(),
+    };
+    Ok((ops, described))
+}
+
+fn stack_ids(ids: &Int32Array) -> Vec<i32> {
+    match ids.nulls() {
+        None => ids.values().to_vec(),
+        Some(valid) => ids
+            .values()
+            .iter()
+            .zip(valid.iter())
+            .map(|(id, valid)| if valid { *id } else { Batch::NO_STACK })
+            .collect(),
+    }
+}
+
+fn unsigned(values: &Int64Array) -> Vec<u64> {
+    values.values().iter().map(|value| *value as u64).collect()
+}
+
+fn stacks(columns: &RecordBatch, ids: &[i32]) -> Result<Vec<Stack>, DecodeError> {
+    let frames = list(columns, "frames")?;
+    if frames.null_count() == frames.len() {
+        return Ok(Vec::new());
+    }
+    let ends = text(columns, "stack_end")?;
+    let mut stacks = Vec::with_capacity(frames.len() - frames.null_count());
+    for row in 0..frames.len() {
+        if frames.is_null(row) {
+            continue;
+        }
+        let items = frames.value(row);
+        let items = items
+            .as_primitive_opt::<arrow::datatypes::Int64Type>()
+            .ok_or_else(|| DecodeError::column("frames", "does not hold int64"))?;
+        let end = ends
+            .is_valid(row)
+            .then(|| ends.value(row))
+            .and_then(StackEnd::from_name);
+        stacks.push(Stack {
+            id: StackId(ids[row]),
+            frames: items.values().iter().map(|frame| FrameId(*frame)).collect(),
+            end: end.ok_or_else(|| {
+                DecodeError::column("stack_end", "does not say how a stack ended")
+            })?,
+        });
+    }
+    Ok(stacks)
+}
+
+/// Puts the notes into `batch`. `columns` holds the description columns of the rows `described`.
+pub(crate) fn notes(
+    batch: &mut Batch,
+    described: &[usize],
+    columns: &RecordBatch,
+) -> Result<(), DecodeError> {
+    if columns.num_rows() != described.len() {
+        return Err(DecodeError::Malformed(
+            "a description has no row".to_owned(),
+        ));
+    }
+    let columns = DescriptionColumns::new(columns)?;
+    for (index, &row) in described.iter().enumerate() {
+        let stored = DescriptionRow {
+            pid: std::mem::take(&mut batch.pids[row]),
+            space: std::mem::take(&mut batch.spaces[row]),
+            addr: std::mem::take(&mut batch.addrs[row]) as i64,
+            size: std::mem::take(&mut batch.sizes[row]) as i64,
+            ..columns.row(index)?
+        };
+        batch.tids[row] = 0;
+        batch.stack_ids[row] = Batch::NO_STACK;
+        let what = stored
+            .into_description(batch.ops[row])
+            .map_err(|column| DecodeError::column(column, "lacks the value of a description"))?;
+        batch.notes.push((
+            row,
+            Note {
+                ts: batch.ts[row],
+                what,
+            },
+        ));
+    }
+    Ok(())
+}
+
+struct DescriptionColumns {
+    size2: Int64Array,
+    file_id: Int32Array,
+    frame: Int64Array,
+    module: StringArray,
+    build_id: StringArray,
+    function: StringArray,
+    function_offset: Int64Array,
+    file: StringArray,
+    line: Int32Array,
+    inlined: ListArray,
+    text: StringArray,
+}
+
+impl DescriptionColumns {
+    fn new(columns: &RecordBatch) -> Result<Self, DecodeError> {
+        Ok(DescriptionColumns {
+            size2: int64(columns, "size2")?,
+            file_id: int32(columns, "file_id")?,
+            frame: int64(columns, "frame")?,
+            module: text(columns, "module")?,
+            build_id: text(columns, "build_id")?,
+            function: text(columns, "function")?,
+            function_offset: int64(columns, "function_offset")?,
+            file: text(columns, "file")?,
+            line: int32(columns, "line")?,
+            inlined: list(columns, "inlined")?,
+            text: text(columns, "text")?,
+        })
+    }
+
+    fn row(&self, row: usize) -> Result<DescriptionRow, DecodeError> {
+        Ok(DescriptionRow {
+            size2: int64_at(&self.size2, row),
+            file_id: int32_at(&self.file_id, row),
+            frame: int64_at(&self.frame, row),
+            module: text_at(&self.module, row),
+            build_id: text_at(&self.build_id, row),
+            function: text_at(&self.function, row),
+            function_offset: int64_at(&self.function_offset, row),
+            file: text_at(&self.file, row),
+            line: int32_at(&self.line, row),
+            inlined: inlined_at(&self.inlined, row)?,
+            text: text_at(&self.text, row),
+            ..DescriptionRow::default()
+        })
+    }
+}
+
+fn inlined_at(lists: &ListArray, row: usize) -> Result<Vec<InlinedFunction>, DecodeError> {
+    if lists.is_null(row) {
+        return Ok(Vec::new());
+    }
+    let malformed = || DecodeError::column("inlined", "does not hold functions");
+    let items = lists.value(row);
+    let items = items.as_struct_opt().ok_or_else(malformed)?;
+    let fields = RecordBatch::from(items.clone());
+    let (functions, files, lines) = (
+        text(&fields, "function")?,
+        text(&fields, "file")?,
+        int32(&fields, "line")?,
+    );
+    (0..fields.num_rows())
+        .map(|item| {
+            Ok(InlinedFunction {
+                function: text_at(&functions, item).ok_or_else(malformed)?,
+                file: text_at(&files, item),
+                line: int32_at(&lines, item).map(|line| line as u32),
+            })
+        })
+        .collect()
+}
+
+fn int64_at(array: &Int64Array, row: usize) -> Option<i64> {
+    array.is_valid(row).then(|| array.value(row))
+}
+
+fn int32_at(array: &Int32Array, row: usize) -> Option<i32> {
+    array.is_valid(row).then(|| array.value(row))
+}
+
+fn text_at(array: &StringArray, row: usize) -> Option<String> {
+    array.is_valid(row).then(|| array.value(row).to_owned())
+}
+
+fn int64(columns: &RecordBatch, name: &str) -> Result<Int64Array, DecodeError> {
+    Ok(typed(columns, name, &DataType::Int64)?
+        .as_primitive()
+        .clone())
+}
+
+fn int32(columns: &RecordBatch, name: &str) -> Result<Int32Array, DecodeError> {
+    Ok(typed(columns, name, &DataType::Int32)?
+        .as_primitive()
+        .clone())
+}
+
+fn text(columns: &RecordBatch, name: &str) -> Result<StringArray, DecodeError> {
+    Ok(typed(columns, name, &DataType::Utf8)?.as_string().clone())
+}
+
+fn list(columns: &RecordBatch, name: &str) -> Result<ListArray, DecodeError> {
+    find(columns, name)?
+        .as_list_opt::<i32>()
+        .cloned()
+        .ok_or_else(|| DecodeError::column(name, "is no list"))
+}
+
+fn find<'a>(columns: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef, DecodeError> {
+    columns
+        .column_by_name(name)
+        .ok_or_else(|| DecodeError::column(name, "is missing"))
+}
+
+/// The column as `kind`: other programs that rewrite a trace may choose another width.
+fn typed(columns: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef, DecodeError> {
+    let array = find(columns, name)?;
+    if array.data_type() == kind {
+        return Ok(array.clone());
+    }
+    cast(array, kind).map_err(|error| DecodeError::column(name, &format!("is not {kind}: {error}")))
+}

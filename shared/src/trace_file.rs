@@ -1,0 +1,115 @@
+//! The file below a trace: grows by whole pieces, and goes back to the last whole one on an error.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::TraceError;
+
+/// A file of which the first `end` bytes are good.
+#[derive(Debug)]
+pub(crate) struct TraceFile {
+    file: File,
+    path: PathBuf,
+    /// End of the last trailer; a footer may follow.
+    end: u64,
+    /// Bytes of the footer after `end`.
+    footer: Vec<u8>,
+}
+
+impl TraceFile {
+    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, TraceError> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        if overwrite {
+            options.create(true).truncate(true);
+        } else {
+            options.create_new(true);
+        }
+        let file = options.open(path).map_err(|source| TraceError::Io {
+            path: path.to_owned(),
+            doing: "create",
+            source,
+        })?;
+        Ok(TraceFile {
+            file,
+            path: path.to_owned(),
+            end: 0,
+            footer: Vec::new(),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Offset at which the next piece begins.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes in the file, footer included.
+    pub(crate) fn length(&self) -> u64 {
+        self.end + self.footer.len() as u64
+    }
+
+    /// Puts `piece` (up to and with its trailer) after the good bytes, then `footer`, and makes both
+    /// durable. On an error the file is as before.
+    pub(crate) fn append(&mut self, piece: &[u8], footer: Vec<u8>) -> Result<(), TraceError> {
+        self.replace(self.end, piece, footer)
+    }
+
+    /// As [`TraceFile::append`], but the good bytes from `start` on are overwritten.
+    ///
+    /// On an error the good bytes are those before the call only if `start` is their end.
+    pub(crate) fn replace(
+        &mut self,
+        start: u64,
+        piece: &[u8],
+        footer: Vec<u8>,
+    ) -> Result<(), TraceError> {
+        let written = self.try_replace(start, piece, &footer);
+        match written {
+            Ok(()) => {
+                self.end = start + piece.len() as u64;
+                self.footer = footer;
+                Ok(())
+            }
+            Err(source) => {
+                self.restore();
+                Err(TraceError::Io {
+                    path: self.path.clone(),
+                    doing: "write",
+                    source,
+                })
+            }
+        }
+    }
+
+    fn try_replace(&self, start: u64, piece: &[u8], footer: &[u8]) -> io::Result<()> {
+        // The old footer goes first: overwritten halfway, its end would still look like a footer.
+        if !self.footer.is_empty() && start == self.end {
+            self.file.set_len(self.end)?;
+        }
+        self.file.write_all_at(piece, start)?;
+        let end = start + piece.len() as u64;
+        if end < self.end {
+            // What is to be cut off holds the only good copy until the new one is durable.
+            self.file.sync_data()?;
+            self.file.set_len(end)?;
+        }
+        self.file.write_all_at(footer, end)?;
+        self.file.sync_data()
+    }
+
+    /// Goes back to the last good state. What fails here cannot be helped: the trailers remain.
+    fn restore(&mut self) {
+        let _ = self.file.set_len(self.end);
+        if self.file.write_all_at(&self.footer, self.end).is_err() {
+            let _ = self.file.set_len(self.end);
+            self.footer.clear();
+        }
+        let _ = self.file.sync_data();
+    }
+}
