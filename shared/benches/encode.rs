@@ -79,9 +79,19 @@ impl Program {
         }
         let stack = self.numbers.skewed(STACKS);
         // A call site mostly asks for the same size.
-        let class = if self.numbers.below(4) > 0 { stack % 13 } else { self.numbers.skewed(64) };
+        let class = if self.numbers.below(4) > 0 {
+            stack % 13
+        } else {
+            self.numbers.skewed(64)
+        };
         let room = class * 16 + 32;
-        event.size = room - 8 - if self.numbers.below(4) == 0 { self.numbers.below(16) } else { 0 };
+        event.size = room
+            - 8
+            - if self.numbers.below(4) == 0 {
+                self.numbers.below(16)
+            } else {
+                0
+            };
         event.addr = self.free[class as usize].pop().unwrap_or_else(|| {
             self.brk += room;
             self.brk
@@ -119,7 +129,10 @@ fn header() -> Header {
             page_size: 4096,
             cpus: 1,
         },
-        clock: Clock { monotonic_ns: 0, realtime_ns: 0 },
+        clock: Clock {
+            monotonic_ns: 0,
+            realtime_ns: 0,
+        },
         targets: Vec::new(),
         probes: Vec::new(),
         ring_bytes: 0,
@@ -128,7 +141,10 @@ fn header() -> Header {
 
 /// CPU time of this process in nanoseconds.
 fn cpu_ns() -> f64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     // SAFETY: `time` is a valid place for the result.
     unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
     time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
@@ -163,15 +179,26 @@ fn print_columns(path: &Path, events: f64) {
     let metadata = parquet::file::reader::FileReader::metadata(&reader).clone();
     let columns = metadata.file_metadata().schema_descr().num_columns();
     for index in 0..columns {
-        let bytes: i64 =
-            metadata.row_groups().iter().map(|group| group.column(index).compressed_size()).sum();
-        let name = metadata.file_metadata().schema_descr().column(index).path().string();
+        let bytes: i64 = metadata
+            .row_groups()
+            .iter()
+            .map(|group| group.column(index).compressed_size())
+            .sum();
+        let name = metadata
+            .file_metadata()
+            .schema_descr()
+            .column(index)
+            .path()
+            .string();
         println!("{name:30} {:8.3} bytes/event", bytes as f64 / events);
     }
 }
 
 fn main() {
-    let count = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(EVENTS);
+    let count = std::env::args()
+        .skip(1)
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(EVENTS);
     let mut program = Program::new();
     let rows: Vec<_> = (0..count).map(|_| program.step()).collect();
     let events = count as f64;
@@ -187,9 +214,18 @@ fn main() {
             bytes as f64 / events
         );
         let sum = decode(&path);
-        println!("decode {:7.1} ns CPU/event {sum:?}", (cpu_ns() - encoded) / events);
+        println!(
+            "decode {:7.1} ns CPU/event {sum:?}",
+            (cpu_ns() - encoded) / events
+        );
     }
     print_columns(&path, events);
-    let kernel = Command::new("uname").arg("-r").output().map(|output| output.stdout);
-    println!("kernel {}", String::from_utf8_lossy(&kernel.unwrap_or_default()).trim());
+    let kernel = Command::new("uname")
+        .arg("-r")
+        .output()
+        .map(|output| output.stdout);
+    println!(
+        "kernel {}",
+        String::from_utf8_lossy(&kernel.unwrap_or_default()).trim()
+    );
 }

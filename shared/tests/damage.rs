@@ -14,7 +14,10 @@ fn readable_prefix(path: &Path, bytes: &[u8], rows: &[Row], what: &str) -> Optio
     std::fs::write(path, bytes).unwrap();
     let mut reader = TraceReader::open(path).ok()?;
     let found = read_rows(&mut reader).unwrap_or_else(|error| panic!("{what}: {error}"));
-    assert!(found.len() <= rows.len() && found == rows[..found.len()], "{what}: other rows");
+    assert!(
+        found.len() <= rows.len() && found == rows[..found.len()],
+        "{what}: other rows"
+    );
     let condition = reader.condition();
     assert!(!condition.complete, "{what}: called complete");
     assert!(!condition.remarks.is_empty(), "{what}: no remark");
@@ -47,23 +50,38 @@ fn cut_off_anywhere() {
     lengths.extend(whole.len() - 40..whole.len());
     for length in lengths {
         let found = readable_prefix(&cut, &whole[..length], &rows, &format!("cut at {length}"));
-        let expected = durable.iter().rev().find(|(bytes, _)| *bytes <= length as u64);
+        let expected = durable
+            .iter()
+            .rev()
+            .find(|(bytes, _)| *bytes <= length as u64);
         if let Some((_, expected)) = expected {
-            assert!(found.is_some_and(|found| found >= *expected), "cut at {length}: {found:?}");
+            assert!(
+                found.is_some_and(|found| found >= *expected),
+                "cut at {length}: {found:?}"
+            );
         }
     }
-    assert_eq!(readable_prefix(&cut, &whole[..whole.len() - 1], &rows, "last byte"), Some(6000));
+    assert_eq!(
+        readable_prefix(&cut, &whole[..whole.len() - 1], &rows, "last byte"),
+        Some(6000)
+    );
 }
 
 /// A copy of the file made at any checkpoint holds every row written until then.
 #[test]
 fn killed_while_recording() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, copy) = (dir.path().join("t.parquet"), dir.path().join("copy.parquet"));
+    let (path, copy) = (
+        dir.path().join("t.parquet"),
+        dir.path().join("copy.parquet"),
+    );
     let rows = random_rows(3, 3000);
     let mut writer = create(&path);
     let at_once = std::fs::read(&path).unwrap();
-    assert_eq!(readable_prefix(&copy, &at_once, &rows, "killed at once"), Some(0));
+    assert_eq!(
+        readable_prefix(&copy, &at_once, &rows, "killed at once"),
+        Some(0)
+    );
     for (index, row) in rows.iter().enumerate() {
         put(&mut writer, row).unwrap();
         if index % 37 == 36 {
@@ -79,7 +97,10 @@ fn killed_while_recording() {
 #[test]
 fn one_damaged_byte() {
     let dir = tempfile::tempdir().unwrap();
-    let (path, damaged) = (dir.path().join("t.parquet"), dir.path().join("damaged.parquet"));
+    let (path, damaged) = (
+        dir.path().join("t.parquet"),
+        dir.path().join("damaged.parquet"),
+    );
     let rows = random_rows(4, 3000);
     write(&path, &rows, 400);
     let whole = std::fs::read(&path).unwrap();
@@ -103,10 +124,14 @@ fn damaged_row_group_ends_the_trace() {
     let path = dir.path().join("t.parquet");
     let rows = random_rows(6, 2000);
     let mut writer = create(&path);
-    rows[..1000].iter().for_each(|row| put(&mut writer, row).unwrap());
+    rows[..1000]
+        .iter()
+        .for_each(|row| put(&mut writer, row).unwrap());
     writer.checkpoint().unwrap();
     let second_group = TraceReader::open(&path).unwrap().condition().readable_bytes as usize;
-    rows[1000..].iter().for_each(|row| put(&mut writer, row).unwrap());
+    rows[1000..]
+        .iter()
+        .for_each(|row| put(&mut writer, row).unwrap());
     writer.finish().unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
     bytes[second_group + 100] ^= 1;
@@ -114,7 +139,10 @@ fn damaged_row_group_ends_the_trace() {
     let mut reader = TraceReader::open(&path).unwrap();
     read_rows(&mut reader).unwrap();
     let remarks = reader.condition().remarks.join(" ");
-    assert!(remarks.contains("after row 1000") && remarks.contains("1000 rows are missing"), "{remarks}");
+    assert!(
+        remarks.contains("after row 1000") && remarks.contains("1000 rows are missing"),
+        "{remarks}"
+    );
 }
 
 /// Random bytes, with and without the magic of Parquet and of a trailer, are an error.
@@ -175,7 +203,10 @@ fn damage_without_checksums() {
 fn repaired() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
-    let (cut, whole) = (dir.path().join("cut.parquet"), dir.path().join("whole.parquet"));
+    let (cut, whole) = (
+        dir.path().join("cut.parquet"),
+        dir.path().join("whole.parquet"),
+    );
     let rows = random_rows(10, 3000);
     write(&path, &rows, 500);
     let bytes = std::fs::read(&path).unwrap();
@@ -186,5 +217,8 @@ fn repaired() {
     let mut reader = TraceReader::open(&whole).unwrap();
     assert!(read_rows(&mut reader).unwrap() == rows[..found]);
     assert!(reader.condition().complete);
-    assert!(matches!(repair(&cut, &whole), Err(TraceError::Io { .. })), "must not overwrite");
+    assert!(
+        matches!(repair(&cut, &whole), Err(TraceError::Io { .. })),
+        "must not overwrite"
+    );
 }

@@ -38,7 +38,10 @@ fn foreign_files() {
     }
     assert!(matches!(error_of(dir.path()), TraceError::Foreign { .. }));
     let missing = error_of(&dir.path().join("missing"));
-    assert!(missing.to_string().contains("missing: cannot open"), "{missing}");
+    assert!(
+        missing.to_string().contains("missing: cannot open"),
+        "{missing}"
+    );
 }
 
 /// A pipe is refused without waiting for its other end.
@@ -46,7 +49,10 @@ fn foreign_files() {
 fn pipe() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pipe");
-    let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+    let made = std::process::Command::new("mkfifo")
+        .arg(&path)
+        .status()
+        .unwrap();
     assert!(made.success());
     assert!(matches!(error_of(&path), TraceError::Foreign { .. }));
 }
@@ -56,10 +62,25 @@ fn pipe() {
 fn newer_versions() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
-    with_header(&path, &Header { version: Version { major: 2, minor: 3 }, ..header() });
+    with_header(
+        &path,
+        &Header {
+            version: Version { major: 2, minor: 3 },
+            ..header()
+        },
+    );
     let message = error_of(&path).to_string();
-    assert!(message.contains("2.3") && message.contains("1.0"), "{message}");
-    with_header(&path, &Header { version: Version { major: 1, minor: 9 }, ..header() });
+    assert!(
+        message.contains("2.3") && message.contains("1.0"),
+        "{message}"
+    );
+    with_header(
+        &path,
+        &Header {
+            version: Version { major: 1, minor: 9 },
+            ..header()
+        },
+    );
     assert!(TraceReader::open(&path).unwrap().condition().complete);
 }
 
@@ -68,9 +89,18 @@ fn newer_versions() {
 fn unknown_requirement() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.parquet");
-    with_header(&path, &Header { requires: vec!["time-travel".to_owned()], ..header() });
+    with_header(
+        &path,
+        &Header {
+            requires: vec!["time-travel".to_owned()],
+            ..header()
+        },
+    );
     let message = error_of(&path).to_string();
-    assert!(message.contains("time-travel") && message.contains("1.0"), "{message}");
+    assert!(
+        message.contains("time-travel") && message.contains("1.0"),
+        "{message}"
+    );
 }
 
 /// An existing file is kept unless told otherwise.
@@ -86,6 +116,11 @@ fn existing_file() {
     assert_eq!(TraceReader::open(&path).unwrap().rows(), 0);
     let nowhere = dir.path().join("no/such/dir");
     let error = TraceWriter::create(&nowhere, &header(), &WriterOptions { overwrite: false });
-    assert!(error.unwrap_err().to_string().contains("no/such/dir: cannot create"));
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("no/such/dir: cannot create")
+    );
     drop(create(&dir.path().join("new")));
 }
