@@ -1,1 +1,25 @@
-fn main(){}
+//! `memleak-analyze`: from a trace to a report.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use memleak_analyze::{cli, command};
+
+fn main() -> ExitCode {
+    let arguments = match cli::parse(std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help goes to stdout, errors to stderr; a closed pipe there is nobody's problem.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let Err(error) = command::run(arguments) else {
+        return ExitCode::SUCCESS;
+    };
+    let status = command::exit_status(&error);
+    if status != 0 {
+        let _ = writeln!(std::io::stderr(), "memleak-analyze: {error:#}");
+    }
+    ExitCode::from(status)
+}

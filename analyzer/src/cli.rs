@@ -1,0 +1,235 @@
+//! The command line: clap stays in this file, the rest sees plain options.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::analysis::Moment;
+use crate::units::{parse_duration, parse_moment, parse_size};
+
+const EXAMPLES: &str = "\
+EXAMPLES:
+  memleak-analyze trace.parquet
+      who holds memory at the end of the recording
+  memleak-analyze --older 30s --top 3 trace.parquet
+      the three largest stacks, counting only allocations older than 30 seconds
+  memleak-analyze --at 50% -z 1MiB trace.parquet
+      the large allocations that were outstanding half-way
+  memleak-analyze --format json --output report.json trace.parquet
+      every stack with its timeline and ages, for other programs
+  memleak-analyze repair trace.parquet
+      a copy of a damaged trace that any Parquet reader opens
+
+Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage.";
+
+/// Analyze a trace of memleak-record: which stacks hold memory.
+#[derive(Debug, Parser)]
+#[command(name = "memleak-analyze", version, after_help = EXAMPLES)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    #[command(flatten)]
+    pub report: ReportArguments,
+
+    /// Write the man page or a shell's completions to stdout
+    #[arg(long, value_enum, value_name = "WHAT", hide = true, exclusive = true)]
+    pub generate: Option<Generate>,
+}
+
+/// Options of the default report.
+#[derive(Debug, clap::Args)]
+pub struct ReportArguments {
+    /// The trace (a file named like a subcommand: ./repair)
+    #[arg(required_unless_present = "generate", value_name = "TRACE")]
+    pub trace: Option<PathBuf>,
+
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Show only the N stacks with the most outstanding bytes [default: 10 as text, all as JSON]
+    #[arg(short = 'T', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub top: Option<u32>,
+
+    /// Count only outstanding allocations at least this old: 500ms, 30s, 5m; a bare number is
+    /// milliseconds
+    #[arg(short, long, value_name = "AGE", value_parser = parse_duration)]
+    pub older: Option<u64>,
+
+    /// Count only outstanding allocations of at least this size: 4096, 64KiB, 1MiB
+    #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
+    pub min_size: Option<u64>,
+
+    /// Count only outstanding allocations of at most this size
+    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+
+    /// Show each outstanding allocation with its address and size
+    #[arg(short = 'a', long)]
+    pub show_allocs: bool,
+
+    /// Text: show only the sums per stack, without ages and verdict
+    #[arg(short = 'C', long, conflicts_with = "show_allocs")]
+    pub combined_only: bool,
+
+    /// The state at this moment: 30s after the start, or 50% of the recording [default: its end]
+    #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
+    pub at: Option<Moment>,
+
+    /// Write the report to a file instead of stdout
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Replace an existing output file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Other things to do with a trace.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write the readable part of a damaged trace to a new file
+    Repair(RepairArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct RepairArguments {
+    /// The damaged trace; it is not changed
+    pub trace: PathBuf,
+
+    /// The new file [default: TRACE with .repaired.parquet]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Replace an existing output file
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Forms of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// As memleak prints it
+    Text,
+    /// As schemas/report-v1.json describes it
+    Json,
+}
+
+/// What is generated from these definitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Generate {
+    Man,
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// Reads the command line; the error knows its text and exit status.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
+    let parsed = Arguments::try_parse_from(arguments)?;
+    let sizes = (parsed.report.min_size, parsed.report.max_size);
+    if let (Some(min), Some(max)) = sizes
+        && min > max
+    {
+        let message =
+            format!("--min-size {min} is larger than --max-size {max}: nothing can match");
+        return Err(Arguments::command().error(clap::error::ErrorKind::ValueValidation, message));
+    }
+    Ok(parsed)
+}
+
+/// Writes the man page or completions.
+pub fn generate(what: Generate, out: &mut dyn Write) -> std::io::Result<()> {
+    let mut command = Arguments::command();
+    let shell = match what {
+        Generate::Man => return clap_mangen::Man::new(command).render(out),
+        Generate::Bash => clap_complete::Shell::Bash,
+        Generate::Zsh => clap_complete::Shell::Zsh,
+        Generate::Fish => clap_complete::Shell::Fish,
+    };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command, "memleak-analyze", &mut text);
+    out.write_all(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        super::parse(line.split(' ').map(OsString::from))
+    }
+
+    /// clap's own check of the definitions.
+    #[test]
+    fn definitions_are_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    /// Every spelling that memleak's users know, and ours.
+    #[test]
+    fn options_are_understood() {
+        let short = parse("x -T 3 -o 500 -z 1k -Z 1MiB -a t.parquet").expect("short options");
+        let long =
+            parse("x t.parquet --top 3 --older 500ms --min-size 1024 --max-size 1M --show-allocs")
+                .expect("long options");
+        for parsed in [short, long] {
+            let report = parsed.report;
+            assert_eq!(report.trace, Some(PathBuf::from("t.parquet")));
+            assert_eq!((report.top, report.older), (Some(3), Some(500_000_000)));
+            assert_eq!(
+                (report.min_size, report.max_size),
+                (Some(1024), Some(1 << 20))
+            );
+            assert!(report.show_allocs && !report.combined_only);
+        }
+    }
+
+    /// What is refused, with exit status 2.
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "x",
+            "x --top 0 t",
+            "x --older soon t",
+            "x -z 2k -Z 1k t",
+            "x -a -C t",
+            "x --at 120% t",
+            "x --format yaml t",
+            "x one two",
+            "x repair",
+            "x --top 3 repair t",
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    /// A file named like the subcommand is reached through its path.
+    #[test]
+    fn subcommands_and_files() {
+        assert!(parse("x repair t").expect("subcommand").command.is_some());
+        let file = parse("x ./repair").expect("file");
+        assert!(file.command.is_none());
+        assert_eq!(file.report.trace, Some(PathBuf::from("./repair")));
+    }
+
+    /// Man page and completions come from the same definitions.
+    #[test]
+    fn generated_texts_know_the_options() {
+        for what in [Generate::Man, Generate::Bash, Generate::Zsh, Generate::Fish] {
+            let mut text = Vec::new();
+            generate(what, &mut text).expect("writing to memory");
+            let text = String::from_utf8(text).expect("UTF-8").replace("\\-", "-");
+            assert!(text.contains("min-size"), "{what:?}");
+        }
+        assert_eq!(
+            parse("x --generate man").expect("generate").generate,
+            Some(Generate::Man)
+        );
+    }
+}

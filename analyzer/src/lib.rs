@@ -1,0 +1,24 @@
+//! From a trace to a report, on any machine: no kernel, no root.
+//!
+//! ```text
+//! trace ─▶ source ─▶ analysis (replay + recording) ─▶ tables ─▶ report ─▶ text · JSON
+//! ```
+//!
+//! - [`source`]: opens a trace and decodes it on a thread of its own
+//! - [`replay`]: events become lifetimes; [`recording`]: what the descriptions say
+//! - [`analysis`]: drives both over one trace, up to the moment asked about
+//! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
+//! - [`report`]: the report as data, and its forms
+//! - [`cli`]: options; [`units`]: sizes and durations as users write them
+
+pub mod analysis;
+pub mod cli;
+pub mod command;
+pub mod progress;
+pub mod recording;
+pub mod replay;
+pub mod report;
+pub mod source;
+pub mod tables;
+pub mod units;
+pub mod verdict;

@@ -1,0 +1,105 @@
+//! What threads have under way: reallocations entered but not returned, and the last munmap.
+
+use std::collections::HashMap;
+
+use memleak_trace::{Domain, Event};
+
+use super::blocks::Block;
+use super::ranges::Range;
+
+/// Why a freed address is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unknown {
+    /// Never seen allocated.
+    BeforeAttach,
+    /// Seen allocated and freed before.
+    AlreadyFreed,
+}
+
+/// What a reallocation gave up at its entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Released {
+    Block(Block),
+    Ranges(Vec<Range>),
+    /// Nothing that was live.
+    Unknown(Unknown),
+}
+
+impl Released {
+    /// Whether the outcome lies where the old block lay.
+    pub fn overlaps(&self, outcome: &Event) -> bool {
+        let end = outcome.addr.saturating_add(outcome.size);
+        match self {
+            Released::Block(block) => block.addr == outcome.addr,
+            Released::Ranges(pieces) => pieces
+                .iter()
+                .any(|piece| piece.start < end && outcome.addr < piece.end),
+            Released::Unknown(_) => false,
+        }
+    }
+}
+
+/// What the last munmap of a thread freed: a failure, told next, takes it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmapped {
+    pub pieces: Vec<Range>,
+    /// Of each piece, whether its mapping ended with it.
+    pub whole: Vec<bool>,
+    /// Set where nothing was freed.
+    pub unknown: Option<Unknown>,
+}
+
+/// By thread. Only threads with something under way have an entry, so that the lookup for each
+/// event mostly finds empty tables.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    pending: HashMap<i32, (Domain, Released)>,
+    unmapped: HashMap<i32, Unmapped>,
+}
+
+impl InFlight {
+    pub fn set_pending(&mut self, tid: i32, domain: Domain, released: Released) {
+        self.pending.insert(tid, (domain, released));
+    }
+
+    pub fn take_pending(&mut self, tid: i32) -> Option<(Domain, Released)> {
+        self.pending.remove(&tid)
+    }
+
+    pub fn set_unmapped(&mut self, tid: i32, unmapped: Unmapped) {
+        self.unmapped.insert(tid, unmapped);
+    }
+
+    /// What the thread's previous event unmapped; forgotten with the call, as only the very next
+    /// event can tell of its failure.
+    #[inline]
+    pub fn take_unmapped(&mut self, tid: i32) -> Option<Unmapped> {
+        if self.unmapped.is_empty() {
+            None
+        } else {
+            self.unmapped.remove(&tid)
+        }
+    }
+
+    /// Blocks that are pending: they still count.
+    pub fn pending_blocks(&self) -> impl Iterator<Item = &Block> {
+        self.pending
+            .values()
+            .filter_map(|(_, released)| match released {
+                Released::Block(block) => Some(block),
+                _ => None,
+            })
+    }
+
+    /// Ranges that are pending: they still count.
+    pub fn pending_ranges(&self) -> impl Iterator<Item = &Range> {
+        let pieces = self
+            .pending
+            .values()
+            .filter_map(|(_, released)| match released {
+                Released::Ranges(pieces) => Some(pieces),
+                _ => None,
+            });
+        pieces.flatten()
+    }
+}

@@ -1,0 +1,272 @@
+//! Replay: events become lifetimes, in one pass over the trace.
+//!
+//! Memory grows with what is live at once and with the number of stacks, not with the trace. The
+//! order of the file is the order of events; timestamps of two threads may be swapped by some
+//! microseconds, so the replay's clock is the largest timestamp seen so far.
+
+mod accounts;
+mod blocks;
+mod freed;
+mod in_flight;
+mod ranges;
+mod reallocation;
+mod sites;
+mod timeline;
+
+use memleak_trace::{Batch, Domain, Effect, Event, SpaceId};
+
+pub use accounts::{Account, Anomalies};
+pub use blocks::{Block, Blocks};
+pub use ranges::{Range, Ranges};
+pub use sites::{Site, Sites};
+pub use timeline::{MAX_BUCKETS, Point};
+
+use freed::FreedAddresses;
+use in_flight::{InFlight, Unknown, Unmapped};
+
+/// How many rows ahead a block's slot is asked for.
+const PREFETCH_ROWS: usize = 12;
+
+/// An allocation that is outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    pub addr: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Nanoseconds of the trace's clock.
+    pub born: i64,
+    /// Index of its site in [`Replay::sites`].
+    pub site: u32,
+    /// 1; 0 for the further pieces of a mapping that was cut up, which counts once.
+    pub count: u32,
+}
+
+/// The state of memory after the events seen so far.
+#[derive(Debug, Default)]
+pub struct Replay {
+    heap: Blocks,
+    mappings: Ranges,
+    sites: Sites,
+    accounts: [Account; Domain::ALL.len()],
+    recorded: [bool; Domain::ALL.len()],
+    anomalies: Anomalies,
+    freed: FreedAddresses,
+    threads: InFlight,
+    now: i64,
+}
+
+impl Replay {
+    /// Replays the events in some rows of a batch.
+    pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
+        for row in rows {
+            if let (Some(space), Some(addr)) = (
+                batch.spaces.get(row + PREFETCH_ROWS),
+                batch.addrs.get(row + PREFETCH_ROWS),
+            ) {
+                self.heap.prefetch(*space, *addr);
+            }
+            if let Some(event) = batch.event(row) {
+                self.event(&event);
+            }
+        }
+    }
+
+    /// Replays one event.
+    pub fn event(&mut self, event: &Event) {
+        let Some(domain) = event.op.domain() else {
+            return;
+        };
+        self.now = self.now.max(event.ts);
+        self.sites.advance(self.now);
+        self.recorded[domain as usize] = true;
+        let unmapped = self.threads.take_unmapped(event.tid);
+        match (event.op.effect(), domain) {
+            (Effect::Allocate, Domain::Heap) => self.allocate_block(event),
+            (Effect::Allocate, Domain::Mapping) => self.map(event),
+            (Effect::Free, Domain::Heap) => self.free_block(event),
+            (Effect::Free, Domain::Mapping) => self.unmap(event),
+            (Effect::FreeInner, Domain::Heap) => self.free_inner_block(event),
+            (Effect::FreeInner, Domain::Mapping) => {
+                let pieces = self.take_range(event);
+                self.drop_pieces(&pieces);
+            }
+            (Effect::Release, _) => self.release(event, domain),
+            (Effect::Outcome, _) => self.outcome(event, domain),
+            (Effect::Restore, _) => self.restore(event, domain, unmapped),
+            (Effect::Describe, _) => {}
+        }
+    }
+
+    /// An address space ended because its last process executed another program: its memory is
+    /// freed, and that is no anomaly.
+    pub fn end_space(&mut self, space: SpaceId) {
+        for block in self.heap.remove_space(space.0) {
+            self.count_block_freed(&block);
+        }
+        let pieces = self.mappings.take_space(space.0);
+        self.drop_pieces(&pieces);
+    }
+
+    /// Ends the timelines at the moment the report is about (nanoseconds of the trace's clock).
+    pub fn finish(&mut self, at: i64) {
+        self.sites.finish(at);
+    }
+
+    /// Every allocation that is outstanding, also those whose reallocation is under way.
+    pub fn outstanding(&self) -> impl Iterator<Item = Allocation> {
+        let pending_blocks = self.threads.pending_blocks();
+        let pending_ranges = self.threads.pending_ranges();
+        let blocks = self
+            .heap
+            .iter()
+            .chain(pending_blocks)
+            .map(|block| Allocation {
+                addr: block.addr,
+                size: block.size,
+                born: block.born,
+                site: block.site,
+                count: 1,
+            });
+        let mut mappings_seen = std::collections::HashSet::new();
+        let ranges = self
+            .mappings
+            .iter()
+            .chain(pending_ranges)
+            .map(move |range| Allocation {
+                addr: range.start,
+                size: range.size(),
+                born: range.born,
+                site: range.site,
+                count: u32::from(mappings_seen.insert(range.mapping)),
+            });
+        blocks.chain(ranges)
+    }
+
+    pub fn sites(&self) -> &Sites {
+        &self.sites
+    }
+
+    /// The figures of a domain; `None` if the trace has no event of it.
+    pub fn account(&self, domain: Domain) -> Option<&Account> {
+        self.recorded[domain as usize].then(|| &self.accounts[domain as usize])
+    }
+
+    pub fn anomalies(&self) -> Anomalies {
+        self.anomalies
+    }
+
+    fn allocate_block(&mut self, event: &Event) {
+        let site = self.sites.find(event.stack, event.op, event.pid);
+        let block = Block {
+            addr: event.addr,
+            size: event.size,
+            born: event.ts,
+            space: event.space.0,
+            site,
+        };
+        if let Some(old) = self.heap.insert(block) {
+            self.anomalies.implicit_frees += 1;
+            self.count_block_freed(&old);
+        }
+        self.sites.allocate(site, event.size);
+        self.accounts[Domain::Heap as usize].allocate(event.size, self.now);
+    }
+
+    fn free_block(&mut self, event: &Event) {
+        if event.addr == 0 {
+            return; // free(NULL)
+        }
+        match self.heap.remove(event.space.0, event.addr) {
+            Some(block) => self.block_is_free(&block),
+            None => {
+                let unknown = self.classify(event);
+                self.count_unknown(unknown);
+            }
+        }
+    }
+
+    fn free_inner_block(&mut self, event: &Event) {
+        if let Some(block) = self.heap.remove(event.space.0, event.addr) {
+            self.block_is_free(&block);
+        }
+    }
+
+    /// A block that is out of the table is freed.
+    fn block_is_free(&mut self, block: &Block) {
+        self.freed.remember(block.space, block.addr);
+        self.count_block_freed(block);
+    }
+
+    fn count_block_freed(&mut self, block: &Block) {
+        self.sites.free(block.site, block.size, 1);
+        self.accounts[Domain::Heap as usize].free(block.size, 1);
+    }
+
+    fn map(&mut self, event: &Event) {
+        let covered = self.take_range(event);
+        if !covered.is_empty() {
+            self.anomalies.mappings_replaced += 1;
+            self.drop_pieces(&covered);
+        }
+        let site = self.sites.find(event.stack, event.op, event.pid);
+        let end = event.addr.saturating_add(event.size);
+        if event.addr < end {
+            self.mappings
+                .insert(event.space.0, event.addr, end, event.ts, site);
+            let bytes = end - event.addr;
+            self.sites.allocate(site, bytes);
+            self.accounts[Domain::Mapping as usize].allocate(bytes, self.now);
+        }
+    }
+
+    fn unmap(&mut self, event: &Event) {
+        let pieces = self.take_range(event);
+        let unknown = pieces.is_empty().then_some(Unknown::BeforeAttach);
+        if let Some(unknown) = unknown {
+            self.count_unknown(unknown);
+        }
+        let whole = self.drop_pieces(&pieces);
+        self.threads.set_unmapped(
+            event.tid,
+            Unmapped {
+                pieces,
+                whole,
+                unknown,
+            },
+        );
+    }
+
+    fn take_range(&mut self, event: &Event) -> Vec<Range> {
+        self.mappings.take(
+            event.space.0,
+            event.addr,
+            event.addr.saturating_add(event.size),
+        )
+    }
+
+    /// Pieces that were taken out are freed; tells of each whether it was the last of its mapping.
+    fn drop_pieces(&mut self, pieces: &[Range]) -> Vec<bool> {
+        let drop = |piece: &Range| {
+            let last = self.mappings.drop_piece(piece);
+            self.sites.free(piece.site, piece.size(), u64::from(last));
+            self.accounts[Domain::Mapping as usize].free(piece.size(), u64::from(last));
+            last
+        };
+        pieces.iter().map(drop).collect()
+    }
+
+    fn classify(&self, event: &Event) -> Unknown {
+        if self.freed.contains(event.space.0, event.addr) {
+            Unknown::AlreadyFreed
+        } else {
+            Unknown::BeforeAttach
+        }
+    }
+
+    fn count_unknown(&mut self, unknown: Unknown) {
+        match unknown {
+            Unknown::BeforeAttach => self.anomalies.free_before_attach += 1,
+            Unknown::AlreadyFreed => self.anomalies.already_freed += 1,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Allocation sites: what each stack, with its operation and process, has allocated and still holds.
+
+use memleak_trace::{Op, StackId};
+
+use super::timeline::{Point, Timeline};
+
+/// Where allocations come from, and their figures. Bytes and counts of what is outstanding include
+/// blocks whose reallocation is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// `None` where the stack is missing from the trace.
+    pub stack: Option<StackId>,
+    pub op: Op,
+    pub pid: i32,
+    /// Bytes outstanding.
+    pub bytes: u64,
+    pub count: u64,
+    /// Bytes allocated in all; a reallocation counts with its whole new size.
+    pub total_bytes: u64,
+    pub total_count: u64,
+    /// The next site with the same stack.
+    next: u32,
+}
+
+const NONE: u32 = u32::MAX;
+
+/// All sites of a trace, numbered in order of first use.
+#[derive(Debug, Default)]
+pub struct Sites {
+    sites: Vec<Site>,
+    /// First site of each stack, at stack id + 1 (0: without stack). Nearly every stack has one
+    /// site, so finding it needs no hashing.
+    heads: Vec<u32>,
+    timeline: Timeline,
+}
+
+impl Sites {
+    /// The site of an allocation; a new one if it is the first.
+    pub fn find(&mut self, stack: Option<StackId>, op: Op, pid: i32) -> u32 {
+        let head = stack.map_or(0, |id| usize::try_from(id.0).map_or(0, |id| id + 1));
+        if head >= self.heads.len() {
+            self.heads.resize(head + 1, NONE);
+        }
+        let first = self.heads[head];
+        let mut index = first;
+        while let Some(site) = self.sites.get(index as usize) {
+            if site.op == op && site.pid == pid {
+                return index;
+            }
+            index = site.next;
+        }
+        let new = self.sites.len() as u32;
+        self.sites.push(Site {
+            stack,
+            op,
+            pid,
+            bytes: 0,
+            count: 0,
+            total_bytes: 0,
+            total_count: 0,
+            next: first,
+        });
+        self.heads[head] = new;
+        new
+    }
+
+    /// The trace's clock moves on; at a boundary of the timeline the touched sites are noted.
+    #[inline]
+    pub fn advance(&mut self, now: i64) {
+        if self.timeline.is_due(now) {
+            self.timeline.advance(now, &self.sites);
+        }
+    }
+
+    /// `bytes` were allocated.
+    #[inline]
+    pub fn allocate(&mut self, site: u32, bytes: u64) {
+        let figures = &mut self.sites[site as usize];
+        figures.bytes += bytes;
+        figures.count += 1;
+        figures.total_bytes += bytes;
+        figures.total_count += 1;
+        self.timeline.touch(site);
+    }
+
+    /// `bytes` were freed; `count` is 0 if a part of the allocation is left.
+    #[inline]
+    pub fn free(&mut self, site: u32, bytes: u64, count: u64) {
+        let figures = &mut self.sites[site as usize];
+        figures.bytes -= bytes;
+        figures.count -= count;
+        self.timeline.touch(site);
+    }
+
+    /// What `free` took is live again.
+    pub fn restore(&mut self, site: u32, bytes: u64, count: u64) {
+        let figures = &mut self.sites[site as usize];
+        figures.bytes += bytes;
+        figures.count += count;
+        self.timeline.touch(site);
+    }
+
+    /// Ends the timelines at `now`.
+    pub fn finish(&mut self, now: i64) {
+        self.timeline.finish(now, &self.sites);
+    }
+
+    pub fn as_slice(&self) -> &[Site] {
+        &self.sites
+    }
+
+    /// Width of the timeline's buckets in nanoseconds.
+    pub fn bucket_ns(&self) -> i64 {
+        self.timeline.bucket_ns()
+    }
+
+    /// The timeline of a site, see [`Timeline::points`].
+    pub fn points(&self, site: u32) -> Vec<Point> {
+        self.timeline.points(site)
+    }
+}

@@ -1,0 +1,211 @@
+//! How much each site held over time, from the same pass as everything else.
+//!
+//! Time is cut into at most [`MAX_BUCKETS`] buckets of equal width. How long a trace is turns out
+//! only at its end, so the width starts at 1 ms and doubles whenever the buckets are used up. At
+//! the end of a bucket only the sites touched in it are noted; the others hold what they held.
+
+use super::sites::Site;
+
+/// Largest number of buckets; a long trace has between half of it and all of it.
+pub const MAX_BUCKETS: i64 = 64;
+const INITIAL_WIDTH_NS: i64 = 1_000_000;
+
+/// What a site held at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// Nanoseconds of the trace's clock.
+    pub at: i64,
+    /// Bytes outstanding.
+    pub bytes: u64,
+    pub count: u64,
+}
+
+/// What a site held at the end of a bucket, in 16 bytes: there can be a million sites.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    bucket: u32,
+    count: u32,
+    bytes: u64,
+}
+
+/// The samples of every site.
+#[derive(Debug)]
+pub struct Timeline {
+    start: Option<i64>,
+    width: i64,
+    /// The bucket that is being filled, and when it ends.
+    bucket: i64,
+    bucket_end: i64,
+    end: i64,
+    /// Sites touched in this bucket, and a flag per site.
+    touched: Vec<u32>,
+    is_touched: Vec<bool>,
+    samples: Vec<Vec<Sample>>,
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Timeline {
+            start: None,
+            width: INITIAL_WIDTH_NS,
+            bucket: 0,
+            bucket_end: i64::MIN,
+            end: i64::MIN,
+            touched: Vec::new(),
+            is_touched: Vec::new(),
+            samples: Vec::new(),
+        }
+    }
+}
+
+impl Timeline {
+    /// Whether `now` lies behind the bucket being filled.
+    #[inline]
+    pub fn is_due(&self, now: i64) -> bool {
+        now >= self.bucket_end
+    }
+
+    /// Notes the touched sites and goes on to the bucket of `now`. The first call starts the clock.
+    pub fn advance(&mut self, now: i64, sites: &[Site]) {
+        let start = *self.start.get_or_insert(now);
+        self.note_touched(sites);
+        self.bucket = now.saturating_sub(start) / self.width;
+        while self.bucket >= MAX_BUCKETS {
+            self.double_width();
+        }
+        self.bucket_end = start + (self.bucket + 1) * self.width;
+    }
+
+    /// A site's figures changed.
+    #[inline]
+    pub fn touch(&mut self, site: u32) {
+        let index = site as usize;
+        if index >= self.is_touched.len() {
+            self.is_touched.resize(index + 1, false);
+            self.samples.resize(index + 1, Vec::new());
+        }
+        if !self.is_touched[index] {
+            self.is_touched[index] = true;
+            self.touched.push(site);
+        }
+    }
+
+    /// Ends the last bucket at `now`.
+    pub fn finish(&mut self, now: i64, sites: &[Site]) {
+        self.note_touched(sites);
+        self.end = now;
+    }
+
+    /// Width of the buckets in nanoseconds.
+    pub fn bucket_ns(&self) -> i64 {
+        self.width
+    }
+
+    /// What a site held at the end of each bucket in which it changed, and at the end. Between two
+    /// points it held what the earlier one says.
+    pub fn points(&self, site: u32) -> Vec<Point> {
+        let Some(samples) = self.samples.get(site as usize) else {
+            return Vec::new();
+        };
+        let start = self.start.unwrap_or_default();
+        let mut points: Vec<Point> = samples
+            .iter()
+            .map(|sample| Point {
+                at: (start + (i64::from(sample.bucket) + 1) * self.width).min(self.end),
+                bytes: sample.bytes,
+                count: u64::from(sample.count),
+            })
+            .collect();
+        if let Some(last) = points.last().copied().filter(|last| last.at < self.end) {
+            points.push(Point {
+                at: self.end,
+                ..last
+            });
+        }
+        points
+    }
+
+    fn note_touched(&mut self, sites: &[Site]) {
+        for site in self.touched.drain(..) {
+            let index = site as usize;
+            self.is_touched[index] = false;
+            let Some(figures) = sites.get(index) else {
+                continue;
+            };
+            self.samples[index].push(Sample {
+                bucket: self.bucket as u32,
+                count: u32::try_from(figures.count).unwrap_or(u32::MAX),
+                bytes: figures.bytes,
+            });
+        }
+    }
+
+    /// Joins each two neighbouring buckets: what was held at the end of the pair is the later value.
+    fn double_width(&mut self) {
+        self.width *= 2;
+        self.bucket /= 2;
+        for samples in &mut self.samples {
+            let mut kept: usize = 0;
+            for index in 0..samples.len() {
+                let sample = Sample {
+                    bucket: samples[index].bucket / 2,
+                    ..samples[index]
+                };
+                if kept > 0 && samples[kept - 1].bucket == sample.bucket {
+                    kept -= 1;
+                }
+                samples[kept] = sample;
+                kept += 1;
+            }
+            samples.truncate(kept);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::replay::sites::Sites;
+    use memleak_trace::{Op, StackId};
+
+    const MS: i64 = 1_000_000;
+
+    /// Points stand at the ends of buckets, only where something changed, and at the end.
+    #[test]
+    fn points_are_sparse_and_end_at_the_end() {
+        let mut sites = Sites::default();
+        let site = sites.find(Some(StackId(0)), Op::Malloc, 1);
+        for (at, bytes) in [(0, 10), (1, 20), (5 * MS, 40)] {
+            sites.advance(at);
+            sites.allocate(site, bytes);
+        }
+        sites.finish(9 * MS);
+        let points: Vec<_> = sites
+            .points(site)
+            .iter()
+            .map(|p| (p.at, p.bytes, p.count))
+            .collect();
+        assert_eq!(points, [(MS, 30, 2), (6 * MS, 70, 3), (9 * MS, 70, 3)]);
+    }
+
+    /// However long the trace, the buckets are few, rising, and agree with the values at their ends.
+    #[test]
+    fn buckets_double_and_stay_true() {
+        let mut sites = Sites::default();
+        let site = sites.find(None, Op::Malloc, 1);
+        let step = 700_000;
+        let steps = 100_000;
+        for index in 0..steps {
+            sites.advance(index * step);
+            sites.allocate(site, 1);
+        }
+        sites.finish(steps * step);
+        let points = sites.points(site);
+        assert!((32..=65).contains(&points.len()), "{}", points.len());
+        for point in &points {
+            // Allocation i happens at i × step; those before the point's moment are held.
+            let held = (point.at + step - 1) / step;
+            assert_eq!(point.count as i64, held.min(steps), "at {}", point.at);
+        }
+        assert!(points.windows(2).all(|pair| pair[0].at < pair[1].at));
+    }
+}

@@ -1,0 +1,242 @@
+//! Makes the report: figures from the tables, names from the recording.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use memleak_trace::{Domain, StackEnd};
+
+use super::frames::frames;
+use super::{
+    AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, ProcessReport, Report,
+    ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Window, wall,
+};
+use crate::analysis::Analysis;
+use crate::recording::{Process, Tally};
+use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
+use crate::verdict::verdict;
+
+/// Stands for the end of a stack that is not in the trace.
+const MISSING: &str = "missing";
+
+/// The report on a replayed trace. `path` is shown as given.
+pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::Result<Report> {
+    let tables = Tables::new(&analysis.replay, analysis.at, selection.filter)?;
+    let rows = tables.stacks(selection.top, selection.idle)?;
+    let mut ages: HashMap<u32, Vec<AgeRow>> = HashMap::new();
+    for row in tables.ages(&rows)? {
+        ages.entry(row.site).or_default().push(row);
+    }
+    let mut allocations: HashMap<u32, Vec<AllocationRow>> = HashMap::new();
+    if selection.allocations {
+        for row in tables.allocations(&rows)? {
+            allocations.entry(row.site).or_default().push(row);
+        }
+    }
+    let stacks = rows.iter().map(|row| {
+        let mut stack = stack(analysis, row);
+        stack.age_histogram = ages
+            .remove(&row.site)
+            .unwrap_or_default()
+            .iter()
+            .map(age_bin)
+            .collect();
+        if selection.allocations {
+            let own = allocations.remove(&row.site).unwrap_or_default();
+            stack.allocations = Some(own.iter().map(allocation).collect());
+        }
+        stack
+    });
+    let stacks = stacks.collect();
+    let filter = selection.filter;
+    Ok(Report {
+        schema: "memleak-report/1",
+        trace: trace(path, analysis),
+        at_ns: since_start(analysis, analysis.at),
+        filters: Filters {
+            min_size: filter.min_size,
+            max_size: filter.max_size,
+            older_ns: filter.min_age,
+            top: selection.top,
+        },
+        domains: domains(analysis),
+        stacks,
+        at_wall_ns: wall::wall_ns(&analysis.header.clock, analysis.at),
+        stacks_outstanding: tables.outstanding_stacks()?,
+    })
+}
+
+fn trace(path: &Path, analysis: &Analysis) -> Trace {
+    let recording = &analysis.recording;
+    let started = wall::wall_ns(&analysis.header.clock, recording.start());
+    let anomalies = analysis.replay.anomalies();
+    Trace {
+        path: path.display().to_string(),
+        started: wall::utc(started),
+        duration_ns: since_start(analysis, recording.end()),
+        events: recording.events,
+        complete: analysis.condition.complete,
+        verified: analysis.condition.verified,
+        remarks: analysis.condition.remarks.clone(),
+        end_reason: recording.closed.as_ref().map(|closed| closed.1.clone()),
+        recorder: analysis.header.recorder.clone(),
+        kernel: analysis.header.machine.kernel.clone(),
+        architecture: analysis.header.machine.architecture.clone(),
+        processes: processes(analysis),
+        lost: losses(analysis, &recording.losses),
+        defects: losses(analysis, &recording.defects),
+        stacks: stack_ends(analysis),
+        anomalies: AnomalyCounts {
+            free_before_attach: anomalies.free_before_attach,
+            already_freed: anomalies.already_freed,
+            implicit_frees: anomalies.implicit_frees,
+            unfinished_reallocations: anomalies.unfinished_reallocations,
+            mappings_replaced: anomalies.mappings_replaced,
+        },
+        resident: resident(analysis),
+        started_wall_ns: started,
+    }
+}
+
+/// Nanoseconds from the start of the recording to a moment; never negative.
+fn since_start(analysis: &Analysis, ts: i64) -> u64 {
+    u64::try_from(ts.saturating_sub(analysis.recording.start())).unwrap_or(0)
+}
+
+/// The processes that the trace tells of, else those that were asked for.
+fn processes(analysis: &Analysis) -> Vec<ProcessReport> {
+    let told = analysis
+        .recording
+        .processes
+        .values()
+        .map(|process| ProcessReport {
+            pid: process.pid,
+            ppid: process.ppid,
+            command: process.command.clone(),
+            exit: exit_status(process),
+        });
+    let told: Vec<ProcessReport> = told.collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let asked = analysis.header.targets.iter().map(|target| ProcessReport {
+        pid: target.pid,
+        ppid: target.ppid,
+        command: target.command.join(" "),
+        exit: None,
+    });
+    asked.collect()
+}
+
+/// As a shell tells it: the exit code, or 128 and the signal's number.
+fn exit_status(process: &Process) -> Option<i32> {
+    let status = process.status.filter(|_| process.exited)?;
+    Some(if libc::WIFSIGNALED(status) {
+        128 + libc::WTERMSIG(status)
+    } else {
+        libc::WEXITSTATUS(status)
+    })
+}
+
+fn losses(analysis: &Analysis, tallies: &BTreeMap<String, Tally>) -> Losses {
+    let mut losses = Losses::default();
+    for (cause, tally) in tallies {
+        losses.total += tally.count;
+        losses.by_cause.insert(cause.clone(), tally.count);
+        let windows = tally.windows.iter().map(|(from, to)| Window {
+            from_ns: since_start(analysis, *from),
+            to_ns: since_start(analysis, *to),
+        });
+        losses.windows.insert(cause.clone(), windows.collect());
+    }
+    losses
+}
+
+/// Counts allocations, not stacks: a stack that is cut short and hot matters more than a rare one.
+fn stack_ends(analysis: &Analysis) -> StackEnds {
+    let mut ends = StackEnds::default();
+    for site in analysis.replay.sites().as_slice() {
+        let stack = site.stack.and_then(|id| analysis.recording.stack_of(id));
+        match stack.map(|stack| stack.end) {
+            Some(StackEnd::Complete) => ends.complete += site.total_count,
+            Some(end) => *ends.incomplete.entry(end.name()).or_default() += site.total_count,
+            None => *ends.incomplete.entry(MISSING).or_default() += site.total_count,
+        }
+    }
+    ends
+}
+
+fn resident(analysis: &Analysis) -> Vec<ResidentReport> {
+    let samples = analysis.recording.resident.iter();
+    let reports = samples.map(|(pid, (first, last))| ResidentReport {
+        pid: *pid,
+        now: (*last).into(),
+        at_start: (*first).into(),
+    });
+    reports.collect()
+}
+
+fn domains(analysis: &Analysis) -> BTreeMap<&'static str, Figures> {
+    let figures = Domain::ALL.into_iter().filter_map(|domain| {
+        let account = analysis.replay.account(domain)?;
+        let figures = Figures {
+            bytes: account.bytes,
+            count: account.count,
+            total_bytes: account.total_bytes,
+            total_count: account.total_count,
+            peak_bytes: account.peak_bytes,
+            peak_at_ns: since_start(analysis, account.peak_at),
+        };
+        Some((domain.name(), figures))
+    });
+    figures.collect()
+}
+
+fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
+    let sites = analysis.replay.sites();
+    let site = sites.as_slice()[row.site as usize];
+    let stack = site.stack.and_then(|id| analysis.recording.stack_of(id));
+    let points = sites.points(row.site);
+    let timeline = points.iter().map(|point| TimelinePoint {
+        at_ns: since_start(analysis, point.at),
+        bytes: point.bytes,
+        count: point.count,
+    });
+    StackReport {
+        id: site.stack.map(|id| id.0),
+        pid: site.pid,
+        domain: site.op.domain().map_or("", Domain::name),
+        op: site.op.name(),
+        bytes: row.bytes,
+        count: row.count,
+        total_bytes: site.total_bytes,
+        total_count: site.total_count,
+        oldest_age_ns: row.oldest_age,
+        youngest_age_ns: row.youngest_age,
+        verdict: verdict(&points, sites.bucket_ns()),
+        end: stack.map_or(MISSING, |stack| stack.end.name()),
+        frames: stack
+            .map(|stack| frames(stack, &analysis.recording))
+            .unwrap_or_default(),
+        age_histogram: Vec::new(),
+        timeline: timeline.collect(),
+        allocations: None,
+    }
+}
+
+fn age_bin(row: &AgeRow) -> AgeBin {
+    let bound = |index: usize| AGE_BOUNDS.get(index).map(|bound| bound.unsigned_abs());
+    AgeBin {
+        from_ns: bound(row.bin).unwrap_or_default(),
+        to_ns: bound(row.bin + 1),
+        bytes: row.bytes,
+        count: row.count,
+    }
+}
+
+fn allocation(row: &AllocationRow) -> AllocationReport {
+    AllocationReport {
+        address: format!("{:#x}", row.addr),
+        size: row.size,
+        age_ns: row.age,
+    }
+}

@@ -1,0 +1,216 @@
+//! The report as data. A reporter ([`text`], [`json`]) renders it and decides nothing.
+//!
+//! `schemas/report-v1.json` describes the fields and their units.
+
+mod build;
+mod frames;
+pub mod json;
+mod summary;
+pub mod text;
+mod wall;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use build::build;
+pub use frames::Frame;
+
+use crate::recording::Resident;
+use crate::tables::Filter;
+use crate::verdict::Verdict;
+
+/// What a report shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub filter: Filter,
+    /// At most so many stacks.
+    pub top: Option<u32>,
+    /// Stacks with nothing outstanding too.
+    pub idle: bool,
+    /// Each outstanding allocation.
+    pub allocations: bool,
+}
+
+/// A report on one trace at one moment. Times are nanoseconds since the start of the recording.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub schema: &'static str,
+    pub trace: Trace,
+    pub at_ns: u64,
+    pub filters: Filters,
+    /// By name of the domain.
+    pub domains: BTreeMap<&'static str, Figures>,
+    pub stacks: Vec<StackReport>,
+    /// Wall clock of the moment, nanoseconds since 1970.
+    #[serde(skip)]
+    pub at_wall_ns: i64,
+    /// Stacks with something outstanding that passes the filters, before the cut.
+    #[serde(skip)]
+    pub stacks_outstanding: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Trace {
+    pub path: String,
+    pub started: String,
+    pub duration_ns: u64,
+    pub events: u64,
+    pub complete: bool,
+    pub verified: bool,
+    pub remarks: Vec<String>,
+    pub end_reason: Option<String>,
+    pub recorder: String,
+    pub kernel: String,
+    pub architecture: String,
+    pub processes: Vec<ProcessReport>,
+    pub lost: Losses,
+    pub defects: Losses,
+    pub stacks: StackEnds,
+    pub anomalies: AnomalyCounts,
+    pub resident: Vec<ResidentReport>,
+    #[serde(skip)]
+    pub started_wall_ns: i64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ProcessReport {
+    pub pid: i32,
+    pub ppid: i32,
+    pub command: String,
+    pub exit: Option<i32>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub struct Losses {
+    pub total: u64,
+    pub by_cause: BTreeMap<String, u64>,
+    pub windows: BTreeMap<String, Vec<Window>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Window {
+    pub from_ns: u64,
+    pub to_ns: u64,
+}
+
+/// Allocations by how their stack ended.
+#[derive(Debug, Default, Serialize)]
+pub struct StackEnds {
+    pub complete: u64,
+    pub incomplete: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AnomalyCounts {
+    pub free_before_attach: u64,
+    pub already_freed: u64,
+    pub implicit_frees: u64,
+    pub unfinished_reallocations: u64,
+    pub mappings_replaced: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ResidentReport {
+    pub pid: i32,
+    #[serde(flatten)]
+    pub now: ResidentBytes,
+    pub at_start: ResidentBytes,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ResidentBytes {
+    pub anonymous_bytes: u64,
+    pub file_bytes: u64,
+    pub shared_bytes: u64,
+}
+
+impl From<Resident> for ResidentBytes {
+    fn from(resident: Resident) -> Self {
+        ResidentBytes {
+            anonymous_bytes: resident.anonymous,
+            file_bytes: resident.file,
+            shared_bytes: resident.shared,
+        }
+    }
+}
+
+impl ResidentBytes {
+    /// Bytes of all kinds.
+    pub fn total(&self) -> u64 {
+        self.anonymous_bytes + self.file_bytes + self.shared_bytes
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Filters {
+    pub min_size: Option<u64>,
+    pub max_size: Option<u64>,
+    pub older_ns: Option<u64>,
+    pub top: Option<u32>,
+}
+
+impl Filters {
+    /// Whether some outstanding allocations are left out.
+    pub fn are_on(&self) -> bool {
+        self.min_size.is_some() || self.max_size.is_some() || self.older_ns.is_some()
+    }
+}
+
+/// The figures of a domain; filters do not change them.
+#[derive(Debug, Serialize)]
+pub struct Figures {
+    pub bytes: u64,
+    pub count: u64,
+    pub total_bytes: u64,
+    pub total_count: u64,
+    pub peak_bytes: u64,
+    pub peak_at_ns: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct StackReport {
+    pub id: Option<i32>,
+    pub pid: i32,
+    pub domain: &'static str,
+    pub op: &'static str,
+    pub bytes: u64,
+    pub count: u64,
+    pub total_bytes: u64,
+    pub total_count: u64,
+    pub oldest_age_ns: Option<u64>,
+    pub youngest_age_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Why the stack ends where it does.
+    pub end: &'static str,
+    /// Leaf first.
+    pub frames: Vec<Frame>,
+    pub age_histogram: Vec<AgeBin>,
+    pub timeline: Vec<TimelinePoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocations: Option<Vec<AllocationReport>>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AgeBin {
+    pub from_ns: u64,
+    /// `None`: open.
+    pub to_ns: Option<u64>,
+    pub bytes: u64,
+    pub count: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct TimelinePoint {
+    pub at_ns: u64,
+    pub bytes: u64,
+    pub count: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct AllocationReport {
+    pub address: String,
+    pub size: u64,
+    pub age_ns: u64,
+}

@@ -1,0 +1,70 @@
+//! Opens a trace and decodes it on a thread of its own, ahead of the replay.
+
+use std::path::Path;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+use memleak_trace::reader::Condition;
+use memleak_trace::{Batch, Header, TraceError, TraceReader};
+
+/// Batches decoded ahead; enough to keep both threads busy, few enough to bound memory.
+const AHEAD: usize = 4;
+
+/// A trace being read.
+#[derive(Debug)]
+pub struct Source {
+    header: Header,
+    rows: u64,
+    batches: Receiver<Result<Batch, TraceError>>,
+    decoder: JoinHandle<Condition>,
+}
+
+impl Source {
+    /// Opens a trace and begins to decode it.
+    pub fn open(path: &Path) -> Result<Source, TraceError> {
+        let mut reader = TraceReader::open(path)?;
+        let header = reader.header().clone();
+        let rows = reader.rows();
+        let (sender, batches) = bounded(AHEAD);
+        let decoder = std::thread::spawn(move || {
+            loop {
+                let next = reader.next_batch().transpose();
+                let Some(batch) = next else { break };
+                let failed = batch.is_err();
+                // The other side is gone when the analysis failed: nothing is left to do.
+                if sender.send(batch).is_err() || failed {
+                    break;
+                }
+            }
+            reader.condition().clone()
+        });
+        Ok(Source {
+            header,
+            rows,
+            batches,
+            decoder,
+        })
+    }
+
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Rows in the readable part, for progress.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// The next rows, in file order; `None` at the end.
+    pub fn next_batch(&mut self) -> Option<Result<Batch, TraceError>> {
+        self.batches.recv().ok()
+    }
+
+    /// The file's condition, known in full once it is read.
+    pub fn finish(self) -> anyhow::Result<Condition> {
+        drop(self.batches);
+        self.decoder
+            .join()
+            .map_err(|_| anyhow::anyhow!("the decoder stopped by a bug; please report it"))
+    }
+}

@@ -1,0 +1,287 @@
+//! Per-stack and lifetime tables: polars frames, and every filter, sum, join and order over them.
+//!
+//! Only numbers pass through here; names are joined when a report is made. Polars is named in no
+//! other file.
+
+use polars::prelude::*;
+
+use crate::replay::Replay;
+
+/// Which outstanding allocations count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Bytes, both inclusive.
+    pub min_size: Option<u64>,
+    pub max_size: Option<u64>,
+    /// Nanoseconds.
+    pub min_age: Option<u64>,
+}
+
+/// The figures of a stack: a row per allocation site. What is outstanding is what the filter let
+/// through; the totals are not filtered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StackRow {
+    /// Index of the allocation site.
+    pub site: u32,
+    pub bytes: u64,
+    pub count: u64,
+    /// Ages of the oldest and the youngest outstanding allocation, in nanoseconds.
+    pub oldest_age: Option<u64>,
+    pub youngest_age: Option<u64>,
+}
+
+/// What a stack holds of one age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AgeRow {
+    pub site: u32,
+    /// Index into [`AGE_BOUNDS`] of the bin's lower bound.
+    pub bin: usize,
+    pub bytes: u64,
+    pub count: u64,
+}
+
+/// An outstanding allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AllocationRow {
+    pub site: u32,
+    pub addr: u64,
+    pub size: u64,
+    /// Nanoseconds.
+    pub age: u64,
+}
+
+const MS: i64 = 1_000_000;
+const S: i64 = 1_000 * MS;
+
+/// Lower bounds of the age histogram's bins in nanoseconds: 1-2-5 decades from 1 ms to about a day;
+/// the last bin is open.
+pub const AGE_BOUNDS: [i64; 26] = [
+    0,
+    MS,
+    2 * MS,
+    5 * MS,
+    10 * MS,
+    20 * MS,
+    50 * MS,
+    100 * MS,
+    200 * MS,
+    500 * MS,
+    S,
+    2 * S,
+    5 * S,
+    10 * S,
+    20 * S,
+    50 * S,
+    100 * S,
+    200 * S,
+    500 * S,
+    1_000 * S,
+    2_000 * S,
+    5_000 * S,
+    10_000 * S,
+    20_000 * S,
+    50_000 * S,
+    100_000 * S,
+];
+
+/// The lifetimes that are outstanding at a moment, and the sites they come from.
+pub struct Tables {
+    /// site, addr, size, age, counts: a row per outstanding allocation that passes the filter.
+    outstanding: LazyFrame,
+    /// site, stack, op, pid, total_bytes: a row per site.
+    sites: LazyFrame,
+}
+
+impl Tables {
+    /// The tables of a replay at moment `at` (nanoseconds of the trace's clock).
+    pub fn new(replay: &Replay, at: i64, filter: Filter) -> PolarsResult<Tables> {
+        let outstanding = outstanding(replay)?
+            .lazy()
+            .with_column((lit(at) - col("born")).alias("age"))
+            // An allocation that another thread stamped a little later than the moment has age 0.
+            .with_column(
+                when(col("age").lt(lit(0i64)))
+                    .then(lit(0i64))
+                    .otherwise(col("age"))
+                    .alias("age"),
+            );
+        // Made once: every table below starts from the rows that the filter lets through.
+        let outstanding = filter.apply(outstanding).collect()?.lazy();
+        Ok(Tables {
+            outstanding,
+            sites: sites(replay)?.lazy(),
+        })
+    }
+
+    /// The stacks by outstanding bytes, largest first; ties by what they allocated in all, then in
+    /// order of first use. `top` cuts the list, and `idle` keeps stacks with nothing outstanding.
+    pub fn stacks(&self, top: Option<u32>, idle: bool) -> PolarsResult<Vec<StackRow>> {
+        let figures = self.outstanding.clone().group_by([col("site")]).agg([
+            col("size").sum().alias("bytes"),
+            col("counts").sum().alias("count"),
+            col("age").max().alias("oldest"),
+            col("age").min().alias("youngest"),
+        ]);
+        let mut stacks = self
+            .sites
+            .clone()
+            .left_join(figures, col("site"), col("site"))
+            .with_columns([
+                col("bytes").fill_null(lit(0u64)),
+                col("count").fill_null(lit(0u64)),
+            ]);
+        if !idle {
+            stacks = stacks.filter(col("oldest").is_not_null());
+        }
+        let largest_first = SortMultipleOptions::default()
+            .with_order_descending_multi([true, true, false])
+            .with_maintain_order(true);
+        stacks = stacks.sort(["bytes", "total_bytes", "site"], largest_first);
+        if let Some(top) = top {
+            stacks = stacks.limit(top);
+        }
+        let columns = ["site", "bytes", "count", "oldest", "youngest"].map(col);
+        let table = stacks.select(columns).collect()?;
+        let (oldest, youngest) = (
+            table.column("oldest")?.i64()?,
+            table.column("youngest")?.i64()?,
+        );
+        let age = |age: Option<i64>| age.map(i64::unsigned_abs);
+        let rows =
+            numbers(&table, "site", "bytes", "count")?.zip(oldest.iter().zip(youngest.iter()));
+        Ok(rows
+            .map(|((site, bytes, count), (oldest, youngest))| StackRow {
+                site,
+                bytes,
+                count,
+                oldest_age: age(oldest),
+                youngest_age: age(youngest),
+            })
+            .collect())
+    }
+
+    /// Stacks (allocation sites) with something outstanding that passes the filter.
+    pub fn outstanding_stacks(&self) -> PolarsResult<usize> {
+        let sites = self.outstanding.clone().group_by([col("site")]).agg([]);
+        Ok(sites.collect()?.height())
+    }
+
+    /// The age histogram of some stacks: rows by site and bin, empty bins left out.
+    pub fn ages(&self, stacks: &[StackRow]) -> PolarsResult<Vec<AgeRow>> {
+        let bin = AGE_BOUNDS[1..]
+            .iter()
+            .map(|bound| col("age").gt_eq(lit(*bound)).cast(DataType::UInt32))
+            .fold(lit(0u32), |sum, above| sum + above);
+        let table = self
+            .of(stacks)?
+            .with_column(bin.alias("bin"))
+            .group_by([col("site"), col("bin")])
+            .agg([
+                col("size").sum().alias("bytes"),
+                col("counts").sum().alias("count"),
+            ])
+            .sort(["site", "bin"], SortMultipleOptions::default())
+            .collect()?;
+        let bins = table.column("bin")?.u32()?;
+        let rows = numbers(&table, "site", "bytes", "count")?.zip(bins.into_no_null_iter());
+        Ok(rows
+            .map(|((site, bytes, count), bin)| AgeRow {
+                site,
+                bin: bin as usize,
+                bytes,
+                count,
+            })
+            .collect())
+    }
+
+    /// Each outstanding allocation of some stacks, by site, largest first.
+    pub fn allocations(&self, stacks: &[StackRow]) -> PolarsResult<Vec<AllocationRow>> {
+        let order =
+            SortMultipleOptions::default().with_order_descending_multi([false, true, false]);
+        let table = self
+            .of(stacks)?
+            .sort(["site", "size", "addr"], order)
+            .collect()?;
+        let ages = table.column("age")?.i64()?;
+        let rows = numbers(&table, "site", "addr", "size")?.zip(ages.into_no_null_iter());
+        Ok(rows
+            .map(|((site, addr, size), age)| AllocationRow {
+                site,
+                addr,
+                size,
+                age: age.unsigned_abs(),
+            })
+            .collect())
+    }
+
+    /// The outstanding allocations of some stacks only.
+    fn of(&self, stacks: &[StackRow]) -> PolarsResult<LazyFrame> {
+        let sites: Vec<u32> = stacks.iter().map(|row| row.site).collect();
+        let chosen = DataFrame::new_infer_height(vec![Column::new("site".into(), sites)])?.lazy();
+        Ok(self
+            .outstanding
+            .clone()
+            .inner_join(chosen, col("site"), col("site")))
+    }
+}
+
+impl Filter {
+    fn apply(self, mut outstanding: LazyFrame) -> LazyFrame {
+        if let Some(min) = self.min_size {
+            outstanding = outstanding.filter(col("size").gt_eq(lit(min)));
+        }
+        if let Some(max) = self.max_size {
+            outstanding = outstanding.filter(col("size").lt_eq(lit(max)));
+        }
+        if let Some(age) = self.min_age {
+            let age = i64::try_from(age).unwrap_or(i64::MAX);
+            outstanding = outstanding.filter(col("age").gt_eq(lit(age)));
+        }
+        outstanding
+    }
+}
+
+fn outstanding(replay: &Replay) -> PolarsResult<DataFrame> {
+    let (mut sites, mut addrs, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut borns, mut counts) = (Vec::new(), Vec::new());
+    for allocation in replay.outstanding() {
+        sites.push(allocation.site);
+        addrs.push(allocation.addr);
+        sizes.push(allocation.size);
+        borns.push(allocation.born);
+        counts.push(u64::from(allocation.count));
+    }
+    DataFrame::new_infer_height(vec![
+        Column::new("site".into(), sites),
+        Column::new("addr".into(), addrs),
+        Column::new("size".into(), sizes),
+        Column::new("born".into(), borns),
+        Column::new("counts".into(), counts),
+    ])
+}
+
+fn sites(replay: &Replay) -> PolarsResult<DataFrame> {
+    let sites = replay.sites().as_slice();
+    let numbers: Vec<u32> = (0..sites.len() as u32).collect();
+    let totals: Vec<u64> = sites.iter().map(|site| site.total_bytes).collect();
+    DataFrame::new_infer_height(vec![
+        Column::new("site".into(), numbers),
+        Column::new("total_bytes".into(), totals),
+    ])
+}
+
+/// A u32 column and two u64 columns without nulls, as rows.
+fn numbers<'a>(
+    table: &'a DataFrame,
+    first: &str,
+    second: &str,
+    third: &str,
+) -> PolarsResult<impl Iterator<Item = (u32, u64, u64)> + 'a> {
+    let first = table.column(first)?.u32()?.into_no_null_iter();
+    let second = table.column(second)?.u64()?.into_no_null_iter();
+    let third = table.column(third)?.u64()?.into_no_null_iter();
+    Ok(first
+        .zip(second)
+        .zip(third)
+        .map(|((first, second), third)| (first, second, third)))
+}
