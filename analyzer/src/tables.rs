@@ -285,3 +285,164 @@ fn numbers<'a>(
         .zip(third)
         .map(|((first, second), third)| (first, second, third)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memleak_trace::{Event, Op, SpaceId, StackId};
+
+    /// Allocates (stack, bytes, when in ns) at addresses 0x10, 0x20, …
+    fn replay(allocations: &[(i32, u64, i64)]) -> Replay {
+        let mut replay = Replay::default();
+        for (index, (stack, size, ts)) in allocations.iter().enumerate() {
+            let (space, stack) = (SpaceId(1), Some(StackId(*stack)));
+            let addr = (index as u64 + 1) * 16;
+            let op = Op::Malloc;
+            replay.event(&Event {
+                ts: *ts,
+                pid: 1,
+                tid: 1,
+                op,
+                space,
+                addr,
+                size: *size,
+                stack,
+            });
+        }
+        replay
+    }
+
+    fn sites(rows: &[StackRow]) -> Vec<(u32, u64, u64)> {
+        rows.iter()
+            .map(|row| (row.site, row.bytes, row.count))
+            .collect()
+    }
+
+    /// Largest first; ties by totals and first use; idle stacks and the cut as asked.
+    #[test]
+    fn stacks_are_in_order() {
+        let mut replay = replay(&[(7, 10, 0), (5, 30, 0), (6, 10, 0), (9, 99, 0), (5, 1, 0)]);
+        for (addr, op) in [(0x40, Op::Free), (0x60, Op::Free)] {
+            let (space, stack) = (SpaceId(1), None);
+            replay.event(&Event {
+                ts: 1,
+                pid: 1,
+                tid: 1,
+                op,
+                space,
+                addr,
+                size: 0,
+                stack,
+            });
+        }
+        let tables = Tables::new(&replay, 10, Filter::default()).expect("tables");
+        let all = tables.stacks(None, true).expect("stacks");
+        assert_eq!(sites(&all), [(1, 31, 2), (0, 10, 1), (2, 10, 1), (3, 0, 0)]);
+        assert_eq!((all[3].oldest_age, all[3].youngest_age), (None, None));
+        assert_eq!(
+            sites(&tables.stacks(None, false).expect("stacks")),
+            sites(&all[..3])
+        );
+        assert_eq!(
+            sites(&tables.stacks(Some(2), false).expect("stacks")),
+            sites(&all[..2])
+        );
+        assert_eq!(tables.outstanding_stacks().expect("count"), 3);
+    }
+
+    /// Bounds of size and age are inclusive, and ages count from birth to the moment.
+    #[test]
+    fn filters_are_inclusive() {
+        let replay = replay(&[(0, 10, 100), (0, 20, 200), (0, 30, 300), (1, 40, 400)]);
+        type Row = (Filter, &'static [(u32, u64, u64)]);
+        let none = Filter::default();
+        let cases: &[Row] = &[
+            (none, &[(0, 60, 3), (1, 40, 1)]),
+            (
+                Filter {
+                    min_size: Some(20),
+                    ..none
+                },
+                &[(0, 50, 2), (1, 40, 1)],
+            ),
+            (
+                Filter {
+                    max_size: Some(20),
+                    ..none
+                },
+                &[(0, 30, 2)],
+            ),
+            (
+                Filter {
+                    min_age: Some(300),
+                    ..none
+                },
+                &[(0, 30, 2)],
+            ),
+            (
+                Filter {
+                    min_size: Some(11),
+                    max_size: Some(29),
+                    min_age: Some(1),
+                },
+                &[(0, 20, 1)],
+            ),
+            (
+                Filter {
+                    min_size: Some(41),
+                    ..none
+                },
+                &[],
+            ),
+        ];
+        for (filter, expected) in cases {
+            let tables = Tables::new(&replay, 500, *filter).expect("tables");
+            let rows = tables.stacks(None, false).expect("stacks");
+            assert_eq!(sites(&rows), *expected, "{filter:?}");
+        }
+        let tables = Tables::new(&replay, 500, none).expect("tables");
+        let rows = tables.stacks(Some(1), false).expect("stacks");
+        assert_eq!(
+            (rows[0].oldest_age, rows[0].youngest_age),
+            (Some(400), Some(200))
+        );
+    }
+
+    /// An age on a bound belongs to the bin above it; what lies in the future has age 0.
+    #[test]
+    fn ages_fall_into_bins() {
+        let at = 1_000_000 * S;
+        let born = [
+            at + 5,
+            at,
+            at - MS + 1,
+            at - MS,
+            at - 2 * MS,
+            at - 150_000 * S,
+        ];
+        let replay = replay(&born.map(|born| (0, 1, born)));
+        let tables = Tables::new(&replay, at, Filter::default()).expect("tables");
+        let stacks = tables.stacks(None, false).expect("stacks");
+        let bins: Vec<_> = tables
+            .ages(&stacks)
+            .expect("ages")
+            .iter()
+            .map(|r| (r.bin, r.count))
+            .collect();
+        assert_eq!(bins, [(0, 3), (1, 1), (2, 1), (25, 1)]);
+    }
+
+    /// Allocations are listed for the chosen stacks only, largest first.
+    #[test]
+    fn allocations_of_chosen_stacks() {
+        let replay = replay(&[(0, 10, 1), (1, 5, 2), (0, 30, 3)]);
+        let tables = Tables::new(&replay, 10, Filter::default()).expect("tables");
+        let top = tables.stacks(Some(1), false).expect("stacks");
+        let rows = tables.allocations(&top).expect("allocations");
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| (row.site, row.addr, row.size, row.age))
+            .collect();
+        assert_eq!(rows, [(0, 0x30, 30, 7), (0, 0x10, 10, 9)]);
+    }
+}
