@@ -157,7 +157,15 @@ impl Driver {
         }
     }
 
-    fn finish(mut self, header: Header, condition: Condition) -> anyhow::Result<Analysis> {
+    fn finish(mut self, header: Header, mut condition: Condition) -> anyhow::Result<Analysis> {
+        // A repaired trace is a whole file, but its recording still ends early.
+        if condition.complete && self.recording.closed.is_none() {
+            condition.complete = false;
+            condition.remarks.push(
+                "the recording was never closed: it ends with the last event that was kept"
+                    .to_owned(),
+            );
+        }
         let (start, end) = (self.recording.start(), self.recording.end());
         let at = self.until().unwrap_or(end);
         if at > end {

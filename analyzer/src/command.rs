@@ -5,6 +5,7 @@ use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+use memleak_trace::TraceReader;
 
 use crate::analysis::{MomentAfterEnd, analyze};
 use crate::cli::{self, Arguments, Command, Format, RepairArguments, ReportArguments};
@@ -98,9 +99,7 @@ impl Output {
                 path.display()
             );
         }
-        if let (Ok(output), Ok(trace)) = (path.canonicalize(), trace.canonicalize())
-            && output == trace
-        {
+        if is_same_file(path, trace) {
             bail!(
                 "{} is the trace itself; choose another --output",
                 path.display()
@@ -143,7 +142,49 @@ fn create(path: &Path, force: bool) -> std::io::Result<File> {
     options.open(path)
 }
 
+/// Writes the readable part of a trace to a new file, and says on stderr what is missing.
 fn repair(arguments: &RepairArguments) -> anyhow::Result<()> {
-    let _ = arguments;
-    bail!("repair waits for the trace crate")
+    let trace = &arguments.trace;
+    let output = match &arguments.output {
+        Some(output) => output.clone(),
+        None => trace.with_extension("repaired.parquet"),
+    };
+    if is_same_file(trace, &output) {
+        bail!(
+            "{} is the trace itself; choose another --output",
+            output.display()
+        );
+    }
+    if output.exists() {
+        if !arguments.force {
+            bail!(
+                "{} already exists; choose another --output or add --force",
+                output.display()
+            );
+        }
+        // Only once the trace proved readable.
+        TraceReader::open(trace)?;
+        std::fs::remove_file(&output)
+            .with_context(|| format!("{}: cannot replace it", output.display()))?;
+    }
+    let condition = memleak_trace::repair(trace, &output)?;
+    let mut talk = std::io::stderr().lock();
+    for remark in &condition.remarks {
+        writeln!(talk, "{}: {remark}", trace.display())?;
+    }
+    let state = if condition.complete {
+        "whole"
+    } else {
+        "the readable part"
+    };
+    writeln!(
+        talk,
+        "wrote {} ({state}); next: memleak-analyze {0}",
+        output.display()
+    )?;
+    Ok(())
+}
+
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

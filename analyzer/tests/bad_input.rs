@@ -107,3 +107,44 @@ fn trace_without_events() {
     );
     assert!(text.contains("0 events in 1.0 s (Ctrl-C)"), "{text}");
 }
+
+/// A repaired trace reports the same as the damaged one, reads without damage, and still says that
+/// its recording was never closed.
+#[test]
+fn repair() {
+    let directory = sample::directory("repair");
+    sample::write(&directory.join("whole.parquet"));
+    let bytes = fs::read(directory.join("whole.parquet")).expect("the trace");
+    let cut = &bytes[..bytes.len() - 8];
+    fs::write(directory.join("cut.parquet"), cut).expect("a file");
+    let repaired = sample::analyze(&directory, &["repair", "cut.parquet"]);
+    assert_eq!(
+        repaired.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&repaired.stderr)
+    );
+    let report = |file: &str| -> serde_json::Value {
+        let output = sample::analyze(&directory, &["--format", "json", file]);
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let (damaged, repaired) = (report("cut.parquet"), report("cut.repaired.parquet"));
+    assert_eq!(damaged["stacks"], repaired["stacks"]);
+    assert_eq!(damaged["domains"], repaired["domains"]);
+    assert_eq!(repaired["trace"]["verified"], true);
+    assert_eq!(
+        fs::read(directory.join("cut.parquet")).expect("the damaged trace"),
+        cut
+    );
+
+    let again = sample::analyze(&directory, &["repair", "cut.parquet"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"));
+    let forced = sample::analyze(&directory, &["repair", "--force", "cut.parquet"]);
+    assert_eq!(forced.status.code(), Some(0));
+    let itself = sample::analyze(
+        &directory,
+        &["repair", "cut.parquet", "-o", "./cut.parquet", "--force"],
+    );
+    assert_eq!(itself.status.code(), Some(1));
+}
