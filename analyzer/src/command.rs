@@ -46,11 +46,22 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
     }
 }
 
+/// An error as one sentence: each cause once, also where an error's own text names its cause.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !sentence.contains(&cause) {
+            sentence += &format!(": {cause}");
+        }
+    }
+    sentence
+}
+
 fn report(trace: &Path, arguments: &ReportArguments) -> anyhow::Result<()> {
     let output = Output::prepare(trace, arguments.output.as_deref(), arguments.force)?;
     let analysis = analyze(trace, arguments.at.unwrap_or_default())?;
     if !analysis.condition.complete {
-        let remarks = analysis.condition.remarks.join("; ");
+        let remarks = analysis.condition.remarks.join(" ");
         // The report says it too; a warning that cannot be written is not worth an error.
         let _ = writeln!(
             std::io::stderr(),

@@ -19,7 +19,11 @@ fn main() -> ExitCode {
     };
     let status = command::exit_status(&error);
     if status != 0 {
-        let _ = writeln!(std::io::stderr(), "memleak-analyze: {error:#}");
+        let _ = writeln!(
+            std::io::stderr(),
+            "memleak-analyze: {}",
+            command::sentence(&error)
+        );
     }
     ExitCode::from(status)
 }

@@ -96,7 +96,8 @@ pub fn show_duration(ns: u64) -> String {
     match ns {
         0..1_000 => format!("{ns} ns"),
         1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
+        // What would be rounded to 1000.0 ms is told in seconds.
+        1_000_000..999_950_000 => format!("{:.1} ms", ns as f64 / 1e6),
         _ if seconds < 60 => format!("{:.1} s", ns as f64 / 1e9),
         _ if seconds < 3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
@@ -178,6 +179,8 @@ mod tests {
         assert_eq!(show_size(1023), "1023 B");
         assert_eq!(show_size(1536), "1.5 KiB");
         assert_eq!(show_size(5 << 40), "5.0 TiB");
+        assert_eq!(show_duration(999_949_999), "999.9 ms");
+        assert_eq!(show_duration(999_999_996), "1.0 s");
         assert_eq!(show_duration(12_340_000_000), "12.3 s");
         assert_eq!(show_duration(200_000_000_000), "3 min 20 s");
         assert_eq!(show_duration(7_500_000_000_000), "2 h 5 min");

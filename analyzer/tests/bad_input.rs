@@ -33,7 +33,12 @@ fn not_a_trace() {
     .expect("a file");
     fs::write(directory.join("short"), "PAR1").expect("a file");
     fs::create_dir(directory.join("directory")).expect("a directory");
-    refused(&directory, "missing", 1, &["missing", "No such file"]);
+    refused(
+        &directory,
+        "missing",
+        1,
+        &["missing: cannot open: No such file or directory (os error 2)\n"],
+    );
     refused(&directory, "empty", 1, &["empty"]);
     refused(&directory, "text", 1, &["text"]);
     refused(&directory, "short", 1, &["short"]);

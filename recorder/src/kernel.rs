@@ -30,6 +30,10 @@ pub enum KernelError {
         object: String,
         source: ProgramError,
     },
+    #[error(
+        "this kernel lets only CAP_SYS_ADMIN probe programs; run memleak-record with sudo, or allow it for every user with: sudo setcap cap_sys_admin,cap_sys_ptrace=ep $(command -v memleak-record)"
+    )]
+    NotAllowed,
     #[error("the probes have no {0}: build and object differ")]
     Missing(&'static str),
     #[error("cannot use the map {name}: {source}")]
@@ -208,11 +212,7 @@ impl Kernel {
                     Path::new(&point.open_path),
                     UProbeScope::OneProcess(task),
                 )
-                .map_err(|source| KernelError::Attach {
-                    function: point.function.symbol,
-                    object: point.object.clone(),
-                    source,
-                })?;
+                .map_err(|source| attach_error(point, source))?;
         }
         Ok(())
     }
@@ -339,4 +339,21 @@ fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, 
         .ok_or(KernelError::Missing(name))?
         .try_into()
         .map_err(|source| KernelError::Program { name, source })
+}
+
+/// Kernels differ in what they demand for a uprobe: 6.18 wants CAP_SYS_ADMIN, where CAP_PERFMON is
+/// the documented capability.
+fn attach_error(point: &ProbePoint, source: ProgramError) -> KernelError {
+    match &source {
+        ProgramError::SyscallError(error)
+            if error.io_error.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            KernelError::NotAllowed
+        }
+        _ => KernelError::Attach {
+            function: point.function.symbol,
+            object: point.object.clone(),
+            source,
+        },
+    }
 }

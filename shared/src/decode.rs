@@ -3,7 +3,7 @@
 use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
 };
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int32Type};
 
 use crate::batch::Batch;
@@ -31,12 +31,14 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), Decod
     let (ops, described) = ops(columns)?;
     let mut batch = Batch {
         ops,
-        ts: int64(columns, "ts")?.values().to_vec(),
-        pids: int32(columns, "pid")?.values().to_vec(),
-        tids: int32(columns, "tid")?.values().to_vec(),
-        spaces: int32(columns, "space")?.values().to_vec(),
-        addrs: unsigned(&int64(columns, "addr")?),
-        sizes: unsigned(&int64(columns, "size")?),
+        ts: required(int64(columns, "ts")?, "ts")?.values().to_vec(),
+        pids: required(int32(columns, "pid")?, "pid")?.values().to_vec(),
+        tids: required(int32(columns, "tid")?, "tid")?.values().to_vec(),
+        spaces: required(int32(columns, "space")?, "space")?
+            .values()
+            .to_vec(),
+        addrs: unsigned(&required(int64(columns, "addr")?, "addr")?),
+        sizes: unsigned(&required(int64(columns, "size")?, "size")?),
         stack_ids: stack_ids(&int32(columns, "stack_id")?),
         stacks: Vec::new(),
         notes: Vec::new(),
@@ -48,10 +50,8 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), Decod
 fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
     let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let array = typed(columns, "op", &kind)?;
+    let array = required(array, "op")?;
     let names = array.as_dictionary::<Int32Type>();
-    if names.null_count() > 0 {
-        return Err(DecodeError::column("op", "holds null"));
-    }
     let values = names.values().as_string::<i32>();
     let known: Vec<Option<Op>> = (0..values.len())
         .map(|index| Op::from_name(values.value(index)))
@@ -71,6 +71,14 @@ fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
         false => Vec::new(),
     };
     Ok((ops, described))
+}
+
+/// Other programs make every column nullable; nulls are an error nonetheless.
+fn required<A: Array>(array: A, name: &str) -> Result<A, DecodeError> {
+    match array.null_count() {
+        0 => Ok(array),
+        _ => Err(DecodeError::column(name, "holds null")),
+    }
 }
 
 fn stack_ids(ids: &Int32Array) -> Vec<i32> {
@@ -275,5 +283,11 @@ fn typed(columns: &RecordBatch, name: &str, kind: &DataType) -> Result<ArrayRef,
     if array.data_type() == kind {
         return Ok(array.clone());
     }
-    cast(array, kind).map_err(|error| DecodeError::column(name, &format!("is not {kind}: {error}")))
+    // A value that does not fit is an error, not a null.
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
+    cast_with_options(array, kind, &strict)
+        .map_err(|error| DecodeError::column(name, &format!("is not {kind}: {error}")))
 }

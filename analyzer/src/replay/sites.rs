@@ -6,7 +6,10 @@ use super::timeline::{Point, Timeline};
 
 /// Where allocations come from, and their figures. Bytes and counts of what is outstanding include
 /// blocks whose reallocation is under way.
+///
+/// One cache line: every event touches one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(64))]
 pub struct Site {
     /// `None` where the stack is missing from the trace.
     pub stack: Option<StackId>,
@@ -20,6 +23,8 @@ pub struct Site {
     pub total_count: u64,
     /// The next site with the same stack.
     next: u32,
+    /// Changed in the timeline's present bucket.
+    pub(super) touched: bool,
 }
 
 const NONE: u32 = u32::MAX;
@@ -59,6 +64,7 @@ impl Sites {
             total_bytes: 0,
             total_count: 0,
             next: first,
+            touched: false,
         });
         self.heads[head] = new;
         new
@@ -68,7 +74,7 @@ impl Sites {
     #[inline]
     pub fn advance(&mut self, now: i64) {
         if self.timeline.is_due(now) {
-            self.timeline.advance(now, &self.sites);
+            self.timeline.advance(now, &mut self.sites);
         }
     }
 
@@ -80,7 +86,10 @@ impl Sites {
         figures.count += 1;
         figures.total_bytes += bytes;
         figures.total_count += 1;
-        self.timeline.touch(site);
+        if !figures.touched {
+            figures.touched = true;
+            self.timeline.touch(site);
+        }
     }
 
     /// `bytes` were freed; `count` is 0 if a part of the allocation is left.
@@ -89,7 +98,10 @@ impl Sites {
         let figures = &mut self.sites[site as usize];
         figures.bytes -= bytes;
         figures.count -= count;
-        self.timeline.touch(site);
+        if !figures.touched {
+            figures.touched = true;
+            self.timeline.touch(site);
+        }
     }
 
     /// What `free` took is live again.
@@ -97,12 +109,15 @@ impl Sites {
         let figures = &mut self.sites[site as usize];
         figures.bytes += bytes;
         figures.count += count;
-        self.timeline.touch(site);
+        if !figures.touched {
+            figures.touched = true;
+            self.timeline.touch(site);
+        }
     }
 
     /// Ends the timelines at `now`.
     pub fn finish(&mut self, now: i64) {
-        self.timeline.finish(now, &self.sites);
+        self.timeline.finish(now, &mut self.sites);
     }
 
     pub fn as_slice(&self) -> &[Site] {

@@ -37,9 +37,8 @@ pub struct Timeline {
     bucket: i64,
     bucket_end: i64,
     end: i64,
-    /// Sites touched in this bucket, and a flag per site.
+    /// Sites touched in this bucket, each once.
     touched: Vec<u32>,
-    is_touched: Vec<bool>,
     samples: Vec<Vec<Sample>>,
 }
 
@@ -52,7 +51,6 @@ impl Default for Timeline {
             bucket_end: i64::MIN,
             end: i64::MIN,
             touched: Vec::new(),
-            is_touched: Vec::new(),
             samples: Vec::new(),
         }
     }
@@ -66,7 +64,7 @@ impl Timeline {
     }
 
     /// Notes the touched sites and goes on to the bucket of `now`. The first call starts the clock.
-    pub fn advance(&mut self, now: i64, sites: &[Site]) {
+    pub fn advance(&mut self, now: i64, sites: &mut [Site]) {
         let start = *self.start.get_or_insert(now);
         self.note_touched(sites);
         self.bucket = now.saturating_sub(start) / self.width;
@@ -76,22 +74,13 @@ impl Timeline {
         self.bucket_end = start + (self.bucket + 1) * self.width;
     }
 
-    /// A site's figures changed.
-    #[inline]
+    /// A site's figures changed for the first time in this bucket.
     pub fn touch(&mut self, site: u32) {
-        let index = site as usize;
-        if index >= self.is_touched.len() {
-            self.is_touched.resize(index + 1, false);
-            self.samples.resize(index + 1, Vec::new());
-        }
-        if !self.is_touched[index] {
-            self.is_touched[index] = true;
-            self.touched.push(site);
-        }
+        self.touched.push(site);
     }
 
     /// Ends the last bucket at `now`.
-    pub fn finish(&mut self, now: i64, sites: &[Site]) {
+    pub fn finish(&mut self, now: i64, sites: &mut [Site]) {
         self.note_touched(sites);
         self.end = now;
     }
@@ -125,13 +114,16 @@ impl Timeline {
         points
     }
 
-    fn note_touched(&mut self, sites: &[Site]) {
+    fn note_touched(&mut self, sites: &mut [Site]) {
         for site in self.touched.drain(..) {
             let index = site as usize;
-            self.is_touched[index] = false;
-            let Some(figures) = sites.get(index) else {
+            let Some(figures) = sites.get_mut(index) else {
                 continue;
             };
+            figures.touched = false;
+            if index >= self.samples.len() {
+                self.samples.resize(index + 1, Vec::new());
+            }
             self.samples[index].push(Sample {
                 bucket: self.bucket as u32,
                 count: u32::try_from(figures.count).unwrap_or(u32::MAX),

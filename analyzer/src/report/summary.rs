@@ -135,11 +135,7 @@ fn stacks(report: &Report) -> String {
         show_count(all)
     );
     for (end, count) in &ends.incomplete {
-        line += &format!(
-            "; {} ({}) stop early: {end}",
-            percent(*count),
-            show_count(*count)
-        );
+        line += &format!("; {} ({}): {end}", percent(*count), show_count(*count));
     }
     line
 }
@@ -149,28 +145,32 @@ fn anomalies(report: &Report) -> Vec<String> {
     let words = [
         (
             anomalies.free_before_attach,
-            "frees of blocks allocated before recording began; those blocks are not in these figures",
+            "frees of blocks allocated before recording began",
+            "those blocks are not in these figures",
         ),
         (
             anomalies.already_freed,
-            "second frees of one block (glibc empties a thread's cache when the thread ends); harmless",
+            "second frees of a block",
+            "glibc empties a thread's cache when the thread ends; harmless",
         ),
         (
             anomalies.implicit_frees,
-            "allocations at an address still in use: its free was not seen, the older block was taken for freed",
+            "allocations at an address still in use",
+            "its free was not seen; the older block was taken for freed",
         ),
         (
             anomalies.unfinished_reallocations,
-            "reallocations without an outcome; their old blocks were taken for freed",
+            "reallocations without an outcome",
+            "their old blocks were taken for freed",
         ),
         (
             anomalies.mappings_replaced,
-            "mappings were put over live ones, which ended those",
+            "mappings put over live ones",
+            "which that ended; no error",
         ),
     ];
-    let words = words.into_iter().filter(|(count, _)| *count > 0);
-    words
-        .map(|(count, words)| format!("note: {} {words}", show_count(count)))
+    let met = words.into_iter().filter(|(count, _, _)| *count > 0);
+    met.map(|(count, what, meaning)| format!("{what}: {} ({meaning})", show_count(count)))
         .collect()
 }
 
