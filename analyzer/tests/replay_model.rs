@@ -2,6 +2,7 @@
 //! cleverness. What they agree on is every outstanding allocation, the totals and the anomalies.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use memleak_analyze::replay::Replay;
 use memleak_trace::{Domain, Event, Op, SpaceId, StackId};
@@ -66,10 +67,11 @@ impl Model {
             }
             Op::ReallocFailed => {
                 if let Some((space, addr, size)) = self.pending.remove(&tid).flatten() {
-                    if self.blocks.contains_key(&(space, addr)) {
-                        self.implicit_frees += 1;
-                    } else {
-                        self.blocks.insert((space, addr), size);
+                    match self.blocks.entry((space, addr)) {
+                        Entry::Occupied(_) => self.implicit_frees += 1,
+                        Entry::Vacant(gap) => {
+                            gap.insert(size);
+                        }
                     }
                 }
             }

@@ -4,6 +4,8 @@
 //! tombstones and the table never degrades however long the trace is. A slot is 32 bytes, two to a
 //! cache line and never across two; [`Blocks::prefetch`] lets the caller hide the cache miss.
 
+use super::prefetch::{advise_huge_pages, prefetch};
+
 /// A live heap block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -118,15 +120,7 @@ impl Blocks {
     /// Asks the processor to load the slot of an address that will be looked up soon.
     #[inline]
     pub fn prefetch(&self, space: i32, addr: u64) {
-        let slot = &self.slots[self.home(space, addr)];
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch is a hint that never faults, and the slot exists.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(slot).cast());
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = slot;
+        prefetch(&self.slots[self.home(space, addr)]);
     }
 
     #[inline]
@@ -172,7 +166,9 @@ impl Blocks {
     }
 
     fn grow(&mut self) {
-        let doubled = vec![VACANT; self.slots.len() * 2];
+        let mut doubled = Vec::with_capacity(self.slots.len() * 2);
+        advise_huge_pages(doubled.spare_capacity_mut());
+        doubled.resize(self.slots.len() * 2, VACANT);
         let old = std::mem::replace(&mut self.slots, doubled);
         self.shift -= 1;
         for block in old.into_iter().filter(|slot| slot.site != NO_SITE) {

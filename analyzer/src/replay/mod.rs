@@ -8,6 +8,7 @@ mod accounts;
 mod blocks;
 mod freed;
 mod in_flight;
+mod prefetch;
 mod ranges;
 mod reallocation;
 mod sites;
@@ -24,8 +25,8 @@ pub use timeline::{MAX_BUCKETS, Point};
 use freed::FreedAddresses;
 use in_flight::{InFlight, Unknown, Unmapped};
 
-/// How many rows ahead a block's slot is asked for.
-const PREFETCH_ROWS: usize = 12;
+/// How many rows ahead the slot of a block and the site of a stack are asked for.
+const PREFETCH_ROWS: usize = 16;
 
 /// An allocation that is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,11 +60,10 @@ impl Replay {
     /// Replays the events in some rows of a batch.
     pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
         for row in rows {
-            if let (Some(space), Some(addr)) = (
-                batch.spaces.get(row + PREFETCH_ROWS),
-                batch.addrs.get(row + PREFETCH_ROWS),
-            ) {
-                self.heap.prefetch(*space, *addr);
+            let ahead = row + PREFETCH_ROWS;
+            if ahead < batch.len() {
+                self.heap.prefetch(batch.spaces[ahead], batch.addrs[ahead]);
+                self.sites.prefetch(batch.stack_ids[ahead]);
             }
             if let Some(event) = batch.event(row) {
                 self.event(&event);

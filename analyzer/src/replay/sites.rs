@@ -2,6 +2,7 @@
 
 use memleak_trace::{Op, StackId};
 
+use super::prefetch::prefetch;
 use super::timeline::{Point, Timeline};
 
 /// Where allocations come from, and their figures. Bytes and counts of what is outstanding include
@@ -68,6 +69,17 @@ impl Sites {
         });
         self.heads[head] = new;
         new
+    }
+
+    /// Asks the processor to load the site of a stack (its number as the batch has it).
+    #[inline]
+    pub fn prefetch(&self, stack: i32) {
+        let head = usize::try_from(stack)
+            .ok()
+            .and_then(|stack| self.heads.get(stack + 1));
+        if let Some(site) = head.and_then(|head| self.sites.get(*head as usize)) {
+            prefetch(site);
+        }
     }
 
     /// The trace's clock moves on; at a boundary of the timeline the touched sites are noted.
