@@ -1,0 +1,62 @@
+-- What is outstanding at the end of a trace, per domain and stack: the reference for the replay.
+-- DuckDB:  duckdb -c ".read schemas/outstanding.sql"  in the directory of trace.parquet.
+--
+-- The order is that of the file (file_row_number), never that of ts.
+WITH event AS (
+    SELECT
+        file_row_number AS row, pid, tid, space, domain, op, addr, size, stack_id,
+        -- A call that fails is told by the thread's next event of the domain that is an outcome.
+        lead(op) OVER (PARTITION BY domain, pid, tid, family ORDER BY file_row_number) AS next_op
+    FROM (
+        SELECT
+            *,
+            op IN ('realloc_release', 'realloc', 'reallocarray', 'realloc_failed',
+                   'munmap', 'munmap_inner', 'munmap_failed',
+                   'mremap_release', 'mremap', 'mremap_failed') AS family
+        FROM read_parquet('trace.parquet', file_row_number = true)
+        WHERE domain IS NOT NULL
+    )
+),
+-- Every event that changes what is allocated; a release that failed or has not returned does not.
+change AS (
+    SELECT
+        *,
+        op IN ('malloc', 'calloc', 'posix_memalign', 'aligned_alloc', 'memalign', 'valloc',
+               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap') AS allocates
+    FROM event
+    WHERE NOT (op IN ('realloc_failed', 'munmap_failed', 'mremap_failed'))
+      AND NOT (op = 'realloc_release'
+               AND coalesce(next_op NOT IN ('realloc', 'reallocarray'), true))
+      AND NOT (op = 'mremap_release' AND coalesce(next_op <> 'mremap', true))
+      AND NOT (op IN ('munmap', 'munmap_inner') AND coalesce(next_op = 'munmap_failed', false))
+      AND addr <> 0
+),
+-- Heap: the last change at an address decides.
+heap AS (
+    SELECT 'heap' AS domain, stack_id, size AS bytes, row
+    FROM change
+    WHERE domain = 'heap'
+    QUALIFY row_number() OVER (PARTITION BY space, addr ORDER BY row DESC) = 1 AND allocates
+),
+-- Mappings: cut at every boundary; the last change of a piece decides.
+boundary AS (
+    SELECT space, addr AS at FROM change WHERE domain = 'mapping'
+    UNION
+    SELECT space, addr + size FROM change WHERE domain = 'mapping'
+),
+piece AS (
+    SELECT space, at AS low, lead(at) OVER (PARTITION BY space ORDER BY at) AS high
+    FROM boundary
+),
+mapping AS (
+    SELECT 'mapping' AS domain, change.stack_id, high - low AS bytes, change.row
+    FROM piece
+    JOIN change ON change.domain = 'mapping' AND change.space = piece.space
+               AND change.addr <= low AND high <= change.addr + change.size
+    QUALIFY row_number() OVER (PARTITION BY piece.space, low ORDER BY change.row DESC) = 1
+        AND allocates
+)
+SELECT domain, stack_id, sum(bytes)::BIGINT AS bytes, count(DISTINCT row) AS count
+FROM (SELECT * FROM heap UNION ALL SELECT * FROM mapping)
+GROUP BY domain, stack_id
+ORDER BY domain, bytes DESC, stack_id;
