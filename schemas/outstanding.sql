@@ -40,12 +40,12 @@ heap AS (
 ),
 -- Mappings: cut at every boundary; the last change of a piece decides.
 boundary AS (
-    SELECT space, addr AS at FROM change WHERE domain = 'mapping'
+    SELECT space, addr AS edge FROM change WHERE domain = 'mapping'
     UNION
     SELECT space, addr + size FROM change WHERE domain = 'mapping'
 ),
 piece AS (
-    SELECT space, at AS low, lead(at) OVER (PARTITION BY space ORDER BY at) AS high
+    SELECT space, edge AS low, lead(edge) OVER (PARTITION BY space ORDER BY edge) AS high
     FROM boundary
 ),
 mapping AS (
