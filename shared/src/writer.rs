@@ -136,7 +136,7 @@ impl TraceWriter {
         self.encode_rows()?;
         match self.encoder.rows() {
             0 => Ok(()),
-            ..=SMALL_ROWS => {
+            1..=SMALL_ROWS => {
                 self.write_group()?;
                 let batches = std::mem::take(&mut self.batches);
                 self.run.add(batches);
