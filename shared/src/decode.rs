@@ -104,7 +104,7 @@ fn stacks(columns: &RecordBatch, ids: &[i32]) -> Result<Vec<Stack>, DecodeError>
     }
     let ends = text(columns, "stack_end")?;
     let mut stacks = Vec::with_capacity(frames.len() - frames.null_count());
-    for row in 0..frames.len() {
+    for (row, id) in ids.iter().enumerate() {
         if frames.is_null(row) {
             continue;
         }
@@ -117,7 +117,7 @@ fn stacks(columns: &RecordBatch, ids: &[i32]) -> Result<Vec<Stack>, DecodeError>
             .then(|| ends.value(row))
             .and_then(StackEnd::from_name);
         stacks.push(Stack {
-            id: StackId(ids[row]),
+            id: StackId(*id),
             frames: items.values().iter().map(|frame| FrameId(*frame)).collect(),
             end: end.ok_or_else(|| {
                 DecodeError::column("stack_end", "does not say how a stack ended")

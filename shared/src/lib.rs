@@ -22,6 +22,7 @@ pub mod event;
 pub mod footer;
 mod group;
 pub mod header;
+mod merge;
 pub mod op;
 mod open;
 pub mod reader;

@@ -1,5 +1,6 @@
 //! Rows on their way to the encoder: events in dense columns, the few others beside them.
 
+use std::mem::take;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -50,7 +51,7 @@ pub(crate) fn batch_schema() -> SchemaRef {
 
 impl Rows {
     pub(crate) fn len(&self) -> usize {
-        self.ts.len()
+        self.op.len()
     }
 
     pub(crate) fn push_event(&mut self, event: &Event, stack: Option<&Stack>) {
@@ -83,7 +84,7 @@ impl Rows {
 
     /// Takes all rows, as one batch of [`batch_schema`].
     pub(crate) fn take(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-        let rows = std::mem::take(self);
+        let mut rows = std::mem::take(self);
         let capacity = rows.len();
         let arrays = COLUMNS
             .iter()
@@ -104,17 +105,17 @@ impl Rows {
         self.stack_id.reserve(rows);
     }
 
-    fn array(&self, column: &Column) -> Result<ArrayRef, ArrowError> {
+    fn array(&mut self, column: &Column) -> Result<ArrayRef, ArrowError> {
         Ok(match column.name {
-            "ts" => Arc::new(Int64Array::from(self.ts.clone())),
-            "pid" => Arc::new(Int32Array::from(self.pid.clone())),
-            "tid" => Arc::new(Int32Array::from(self.tid.clone())),
+            "ts" => Arc::new(Int64Array::from(take(&mut self.ts))),
+            "pid" => Arc::new(Int32Array::from(take(&mut self.pid))),
+            "tid" => Arc::new(Int32Array::from(take(&mut self.tid))),
             "op" => op_names(&self.op)?,
             "domain" => domain_names(&self.op)?,
-            "space" => Arc::new(Int32Array::from(self.space.clone())),
-            "addr" => Arc::new(Int64Array::from(self.addr.clone())),
-            "size" => Arc::new(Int64Array::from(self.size.clone())),
-            "stack_id" => Arc::new(Int32Array::from(self.stack_id.clone())),
+            "space" => Arc::new(Int32Array::from(take(&mut self.space))),
+            "addr" => Arc::new(Int64Array::from(take(&mut self.addr))),
+            "size" => Arc::new(Int64Array::from(take(&mut self.size))),
+            "stack_id" => Arc::new(Int32Array::from(take(&mut self.stack_id))),
             "frames" => self.frames()?,
             "stack_end" => self.stack_ends(),
             "size2" => self.int64(|row| row.size2),

@@ -57,50 +57,54 @@ impl TraceFile {
     /// Puts `piece` (up to and with its trailer) after the good bytes, then `footer`, and makes both
     /// durable. On an error the file is as before.
     pub(crate) fn append(&mut self, piece: &[u8], footer: Vec<u8>) -> Result<(), TraceError> {
-        self.replace(self.end, piece, footer)
+        let written = self.try_append(piece, &footer);
+        self.settle(written)?;
+        self.end += piece.len() as u64;
+        self.footer = footer;
+        Ok(())
     }
 
-    /// As [`TraceFile::append`], but the good bytes from `start` on are overwritten.
-    ///
-    /// On an error the good bytes are those before the call only if `start` is their end.
+    fn try_append(&self, piece: &[u8], footer: &[u8]) -> io::Result<()> {
+        // The old footer goes first: overwritten halfway, its end would still look like a footer.
+        if !self.footer.is_empty() {
+            self.file.set_len(self.end)?;
+        }
+        self.file.write_all_at(piece, self.end)?;
+        self.file
+            .write_all_at(footer, self.end + piece.len() as u64)?;
+        self.file.sync_data()
+    }
+
+    /// Puts `piece` at `start`, over bytes that the last trailer no longer needs, and ends the file
+    /// behind it with `footer`. That trailer must lie behind the piece: until the piece is durable it
+    /// is what a reader finds. On an error the trace is readable nonetheless.
     pub(crate) fn replace(
         &mut self,
         start: u64,
         piece: &[u8],
         footer: Vec<u8>,
     ) -> Result<(), TraceError> {
-        let written = self.try_replace(start, piece, &footer);
-        match written {
-            Ok(()) => {
-                self.end = start + piece.len() as u64;
-                self.footer = footer;
-                Ok(())
-            }
-            Err(source) => {
-                self.restore();
-                Err(TraceError::Io {
-                    path: self.path.clone(),
-                    doing: "write",
-                    source,
-                })
-            }
-        }
+        let end = start + piece.len() as u64;
+        let moved = self
+            .file
+            .write_all_at(piece, start)
+            .and_then(|()| self.file.sync_data())
+            .and_then(|()| self.file.set_len(end));
+        self.settle(moved)?;
+        self.end = end;
+        self.footer.clear();
+        self.append(&[], footer)
     }
 
-    fn try_replace(&self, start: u64, piece: &[u8], footer: &[u8]) -> io::Result<()> {
-        // The old footer goes first: overwritten halfway, its end would still look like a footer.
-        if !self.footer.is_empty() && start == self.end {
-            self.file.set_len(self.end)?;
-        }
-        self.file.write_all_at(piece, start)?;
-        let end = start + piece.len() as u64;
-        if end < self.end {
-            // What is to be cut off holds the only good copy until the new one is durable.
-            self.file.sync_data()?;
-            self.file.set_len(end)?;
-        }
-        self.file.write_all_at(footer, end)?;
-        self.file.sync_data()
+    fn settle(&mut self, written: io::Result<()>) -> Result<(), TraceError> {
+        written.map_err(|source| {
+            self.restore();
+            TraceError::Io {
+                path: self.path.clone(),
+                doing: "write",
+                source,
+            }
+        })
     }
 
     /// Goes back to the last good state. What fails here cannot be helped: the trailers remain.

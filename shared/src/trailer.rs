@@ -50,18 +50,12 @@ pub(crate) struct Tail {
     pub tail_crc: u32,
 }
 
-/// A trailer ready to be written, and what the next one needs to know of it.
-pub(crate) struct EncodedTrailer {
-    pub bytes: Vec<u8>,
-    pub tail_crc: u32,
-}
-
 /// Encodes a trailer; lengths and checksums of the body and the tail are filled in.
 pub(crate) fn encode(
     mut tail: Tail,
     summary: &Summary,
     metadata: &[u8],
-) -> serde_json::Result<EncodedTrailer> {
+) -> serde_json::Result<Vec<u8>> {
     let json = serde_json::to_vec(summary)?;
     let mut bytes = Vec::with_capacity(4 + json.len() + metadata.len() + TAIL_BYTES);
     bytes.extend_from_slice(&(json.len() as u32).to_le_bytes());
@@ -82,10 +76,15 @@ pub(crate) fn encode(
     tail.tail_crc = crc32fast::hash(&bytes[start..]);
     bytes.extend_from_slice(&tail.tail_crc.to_le_bytes());
     bytes.extend_from_slice(&MAGIC);
-    Ok(EncodedTrailer {
-        bytes,
-        tail_crc: tail.tail_crc,
-    })
+    Ok(bytes)
+}
+
+/// The checksum of the trailer at the end of `bytes`; 0 if none is there.
+pub(crate) fn tail_crc(bytes: &[u8]) -> u32 {
+    bytes
+        .last_chunk()
+        .and_then(Tail::decode)
+        .map_or(0, |tail| tail.tail_crc)
 }
 
 impl Tail {
@@ -155,7 +154,7 @@ mod tests {
     fn round_trip() {
         let (tail, summary) = sample();
         let encoded = encode(tail, &summary, b"thrift").unwrap();
-        let (body, end) = encoded.bytes.split_last_chunk::<TAIL_BYTES>().unwrap();
+        let (body, end) = encoded.split_last_chunk::<TAIL_BYTES>().unwrap();
         let read = Tail::decode(end).unwrap();
         assert_eq!((read.data_offset, read.data_length), (4, 5));
         assert_eq!(read.body_crc, crc32fast::hash(body));
@@ -167,7 +166,7 @@ mod tests {
     fn damage_is_noticed() {
         let (tail, summary) = sample();
         let encoded = encode(tail, &summary, b"").unwrap();
-        let (_, end) = encoded.bytes.split_last_chunk::<TAIL_BYTES>().unwrap();
+        let (_, end) = encoded.split_last_chunk::<TAIL_BYTES>().unwrap();
         for bit in 0..TAIL_BYTES * 8 {
             let mut damaged = *end;
             damaged[bit / 8] ^= 1 << (bit % 8);

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use parquet::file::metadata::RowGroupMetaData;
 
 use crate::describe::Note;
@@ -10,15 +11,16 @@ use crate::error::TraceError;
 use crate::event::Event;
 use crate::footer::{self, FooterBudget, HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
 use crate::header::Header;
-use crate::row_group::{RowGroupEncoder, moved};
+use crate::merge::{Run, SMALL_ROWS};
+use crate::row_group::{EncodedGroup, RowGroupEncoder, moved};
 use crate::rows::Rows;
 use crate::stack::Stack;
 use crate::totals::Totals;
 use crate::trace_file::TraceFile;
 use crate::trailer::{self, Summary, Tail};
 
-/// Rows handed to the encoder at a time.
-const CHUNK_ROWS: usize = 1 << 16;
+/// Rows handed to the encoder at a time: their columns stay in the processor's cache.
+const CHUNK_ROWS: usize = 1 << 14;
 /// Rows of a full row group.
 const GROUP_ROWS: usize = 1 << 20;
 /// At most so long a row waits in memory.
@@ -31,6 +33,17 @@ pub struct WriterOptions {
     pub overwrite: bool,
 }
 
+/// What follows a trailer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A footer if it is affordable.
+    Open,
+    /// Nothing.
+    Bare,
+    /// The last footer.
+    Closed,
+}
+
 /// Rows go in, a file that is readable at any moment comes out.
 #[derive(Debug)]
 pub struct TraceWriter {
@@ -38,7 +51,12 @@ pub struct TraceWriter {
     header_json: String,
     encoder: RowGroupEncoder,
     rows: Rows,
+    /// The batches of the row group that is being encoded, as long as it is small.
+    batches: Vec<RecordBatch>,
+    run: Run,
     totals: Totals,
+    /// The totals of the rows that are in the file.
+    told: Totals,
     groups: Vec<RowGroupMetaData>,
     /// End and checksum of the last trailer.
     previous: (u64, u32),
@@ -63,7 +81,10 @@ impl TraceWriter {
             header_json: serde_json::to_string(header)?,
             file: TraceFile::create(path, options.overwrite)?,
             rows: Rows::default(),
+            batches: Vec::new(),
+            run: Run::default(),
             totals: Totals::default(),
+            told: Totals::default(),
             groups: Vec::new(),
             previous: (0, 0),
             interval: INTERVAL,
@@ -72,13 +93,10 @@ impl TraceWriter {
             budget: FooterBudget::new(),
             failed: None,
         };
-        writer.append(
-            PARQUET_MAGIC.to_vec(),
-            Tail::default(),
-            Some(header),
-            &[],
-            false,
-        )?;
+        let (magic, tail) = (PARQUET_MAGIC.to_vec(), Tail::default());
+        let (first, footer) = writer.with_trailer(magic, tail, &[], Some(header), End::Open)?;
+        writer.append(&first, footer)?;
+        writer.run = Run::new(writer.previous, 0);
         Ok(writer)
     }
 
@@ -116,10 +134,24 @@ impl TraceWriter {
         self.refuse_after_failure()?;
         self.last_checkpoint = Instant::now();
         self.encode_rows()?;
-        if self.encoder.rows() > 0 {
-            self.write_group(false)
-        } else {
-            Ok(())
+        match self.encoder.rows() {
+            0 => Ok(()),
+            1..=SMALL_ROWS => {
+                self.write_group()?;
+                let batches = std::mem::take(&mut self.batches);
+                self.run.add(batches);
+                if self.run.is_full() {
+                    self.merge()
+                } else {
+                    Ok(())
+                }
+            }
+            _ => {
+                self.merge()?;
+                self.write_group()?;
+                self.run = Run::new(self.previous, self.groups.len());
+                Ok(())
+            }
         }
     }
 
@@ -135,9 +167,11 @@ impl TraceWriter {
 
     /// Closes the trace properly. Returns the bytes of the file.
     pub fn finish(mut self) -> Result<u64, TraceError> {
-        self.refuse_after_failure()?;
-        self.encode_rows()?;
-        self.write_group(true)?;
+        self.checkpoint()?;
+        self.merge()?;
+        let (last, footer) =
+            self.with_trailer(Vec::new(), Tail::default(), &[], None, End::Closed)?;
+        self.append(&last, footer)?;
         Ok(self.file.length())
     }
 
@@ -157,38 +191,96 @@ impl TraceWriter {
         if self.rows.len() > 0 {
             let batch = self.rows.take(self.encoder.schema())?;
             self.encoder.write(&batch)?;
+            self.batches.push(batch);
+            if self.encoder.rows() > SMALL_ROWS {
+                self.batches.clear();
+            }
         }
         Ok(())
     }
 
-    /// Writes the row group (if it has rows) with its trailer.
-    fn write_group(&mut self, closed: bool) -> Result<(), TraceError> {
-        if self.encoder.rows() == 0 {
-            return self.append(Vec::new(), Tail::default(), None, &[], closed);
-        }
+    /// Writes the row group that was encoded, with its trailer.
+    fn write_group(&mut self) -> Result<(), TraceError> {
         let group = self.encoder.finish()?;
-        let metadata = moved(&group.metadata, self.file.end())?;
+        self.told = self.totals.clone();
+        let (piece, footer) = self.place(group, self.file.end(), End::Open)?;
+        self.append(&piece, footer)
+    }
+
+    /// Replaces the small row groups at the end by one.
+    fn merge(&mut self) -> Result<(), TraceError> {
+        let run = std::mem::take(&mut self.run);
+        if run.groups > 1 {
+            // Not the writer's own encoder: the next row group may be in it.
+            let mut encoder = RowGroupEncoder::new()?;
+            for batch in &run.batches {
+                encoder.write(batch)?;
+            }
+            let group = encoder.finish()?;
+            let room = self.file.end() - run.before.0;
+            self.append_merged(&run, &group)?;
+            self.move_merged(&run, group, room)?;
+        }
+        self.run = Run::new(self.previous, self.groups.len());
+        Ok(())
+    }
+
+    /// Step one: the merged group behind the small ones. From here on they are not needed.
+    fn append_merged(&mut self, run: &Run, group: &EncodedGroup) -> Result<(), TraceError> {
+        self.groups.truncate(run.first_group);
+        self.previous = run.before;
+        let copy = EncodedGroup {
+            bytes: group.bytes.clone(),
+            metadata: group.metadata.clone(),
+        };
+        let (piece, footer) = self.place(copy, self.file.end(), End::Bare)?;
+        self.append(&piece, footer)
+    }
+
+    /// Step two: the merged group in place of the small ones, if it has `room` bytes there.
+    fn move_merged(&mut self, run: &Run, group: EncodedGroup, room: u64) -> Result<(), TraceError> {
+        let before = (self.previous, self.groups.pop());
+        self.previous = run.before;
+        let (piece, footer) = self.place(group, run.before.0, End::Open)?;
+        if piece.len() as u64 > room {
+            self.previous = before.0;
+            self.groups.pop();
+            self.groups.extend(before.1);
+            return Ok(());
+        }
+        let written = self.file.replace(run.before.0, &piece, footer);
+        self.settle(written, &piece)
+    }
+
+    /// The row group as it is to lie at `offset`, with its trailer; and the footer behind it.
+    fn place(
+        &mut self,
+        group: EncodedGroup,
+        offset: u64,
+        end: End,
+    ) -> Result<(Vec<u8>, Vec<u8>), TraceError> {
+        let metadata = moved(&group.metadata, offset)?;
         let thrift = footer::encode_group(self.encoder.descriptor(), &metadata)?;
         let tail = Tail {
-            data_offset: self.file.end(),
+            data_offset: offset,
             data_length: group.bytes.len() as u64,
             data_crc: crc32fast::hash(&group.bytes),
             ..Tail::default()
         };
         self.groups.push(metadata);
-        self.append(group.bytes, tail, None, &thrift, closed)
+        self.with_trailer(group.bytes, tail, &thrift, None, end)
     }
 
-    /// Writes `piece`, a trailer after it, and a footer if that is affordable.
-    fn append(
+    /// `piece` with a trailer after it, and the footer if that is affordable.
+    fn with_trailer(
         &mut self,
         mut piece: Vec<u8>,
         tail: Tail,
-        header: Option<&Header>,
         thrift: &[u8],
-        closed: bool,
-    ) -> Result<(), TraceError> {
-        let footer = self.footer(closed, piece.len() as u64)?;
+        header: Option<&Header>,
+        end: End,
+    ) -> Result<(Vec<u8>, Vec<u8>), TraceError> {
+        let footer = self.footer(end, piece.len() as u64)?;
         let tail = Tail {
             previous_end: self.previous.0,
             previous_crc: self.previous.1,
@@ -198,31 +290,44 @@ impl TraceWriter {
         };
         let summary = Summary {
             header: header.cloned(),
-            totals: self.totals.clone(),
-            closed,
+            totals: self.told.clone(),
+            closed: end == End::Closed,
         };
-        let trailer = trailer::encode(tail, &summary, thrift)?;
-        piece.extend_from_slice(&trailer.bytes);
+        piece.extend_from_slice(&trailer::encode(tail, &summary, thrift)?);
+        Ok((piece, footer))
+    }
+
+    fn append(&mut self, piece: &[u8], footer: Vec<u8>) -> Result<(), TraceError> {
         self.budget.spend(footer.len() as u64, self.groups.len());
-        let written = self.file.append(&piece, footer);
-        if let Err(error) = written {
-            self.failed = Some(error.to_string());
-            return Err(error);
+        let written = self.file.append(piece, footer);
+        self.settle(written, piece)
+    }
+
+    /// Remembers the trailer at the end of `piece`, or why nothing can be written any more.
+    fn settle(&mut self, written: Result<(), TraceError>, piece: &[u8]) -> Result<(), TraceError> {
+        match &written {
+            Ok(()) => self.previous = (self.file.end(), trailer::tail_crc(piece)),
+            Err(error) => self.failed = Some(error.to_string()),
         }
-        self.previous = (self.file.end(), trailer.tail_crc);
-        Ok(())
+        written
     }
 
     /// The footer for all row groups; empty if it would cost too much now.
-    fn footer(&mut self, closed: bool, new_bytes: u64) -> Result<Vec<u8>, TraceError> {
+    fn footer(&self, end: End, new_bytes: u64) -> Result<Vec<u8>, TraceError> {
         let file_bytes = self.file.end() + new_bytes;
         let seconds = self.begun.elapsed().as_secs();
-        if !closed && !self.budget.allows(self.groups.len(), file_bytes, seconds) {
+        let affordable = match end {
+            End::Open => self.budget.allows(self.groups.len(), file_bytes, seconds),
+            End::Bare => false,
+            End::Closed => true,
+        };
+        if !affordable {
             return Ok(Vec::new());
         }
+        let closed = end == End::Closed;
         let summary = Summary {
             header: None,
-            totals: self.totals.clone(),
+            totals: self.told.clone(),
             closed,
         };
         let totals = serde_json::to_string(&summary)?;
@@ -248,3 +353,6 @@ impl TraceWriter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

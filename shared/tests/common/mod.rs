@@ -260,6 +260,16 @@ pub fn write(path: &Path, rows: &[Row], group: usize) {
     assert_eq!(bytes, std::fs::metadata(path).unwrap().len());
 }
 
+/// The bytes of a trace, with a checkpoint after every `group` rows, while it is being recorded.
+pub fn unclosed(path: &Path, rows: &[Row], group: usize) -> Vec<u8> {
+    let mut writer = create(path);
+    for rows in rows.chunks(group) {
+        rows.iter().for_each(|row| put(&mut writer, row).unwrap());
+        writer.checkpoint().unwrap();
+    }
+    std::fs::read(path).unwrap()
+}
+
 /// Every row that the reader still hands out.
 pub fn read_rows(reader: &mut TraceReader) -> Result<Vec<Row>, TraceError> {
     let mut rows = Vec::new();
