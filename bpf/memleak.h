@@ -43,6 +43,7 @@ enum ml_record {
 	ML_RECORD_RANGE = 2, /* struct ml_range */
 	ML_RECORD_ALLOC = 3, /* struct ml_alloc */
 	ML_RECORD_STACK = 4, /* struct ml_stack */
+	ML_RECORD_SAMPLE = 5, /* struct ml_sample, in tests only */
 };
 
 /* Why a walk ended. */
@@ -104,6 +105,22 @@ struct ml_stack {
 	u64 frames[ML_MAX_FRAMES + 1]; /* frame ids, leaf first; one more: a mask bounds the index */
 };
 #define ML_STACK_HEAD 32
+
+/* Bytes of stack in a sample. */
+#define ML_SAMPLE_STACK 32768
+
+/* What a walk started from; behind the stack that it came to. */
+struct ml_sample {
+	u16 record; /* ML_RECORD_SAMPLE */
+	u16 unused;
+	u32 stack_bytes; /* how many of `stack` could be read */
+	u64 hash;	 /* of the stack that the walk came to */
+	u64 rip;
+	u64 rsp;
+	u64 rbp;
+	u8 stack[ML_SAMPLE_STACK]; /* from rsp upwards */
+};
+#define ML_SAMPLE_HEAD 40
 
 /* Frame ids, as shared/src/stack.rs packs them. */
 #define ML_FRAME_OFFSET_BITS 40
@@ -172,6 +189,7 @@ ML_SIZE(struct ml_point, 32);
 ML_SIZE(struct ml_range, 40);
 ML_SIZE(struct ml_alloc, 48);
 ML_SIZE(struct ml_stack, ML_STACK_HEAD + 8 * (ML_MAX_FRAMES + 1));
+ML_SIZE(struct ml_sample, ML_SAMPLE_HEAD + ML_SAMPLE_STACK);
 ML_SIZE(struct ml_mapping, 40);
 ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
 ML_SIZE(struct ml_unwind_row, 8);

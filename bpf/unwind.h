@@ -10,6 +10,7 @@
 #define MEMLEAK_UNWIND_H
 
 #include "maps.h"
+#include "sample.h"
 
 #define PAGE 4096
 #define WINDOW 2048 /* bytes of stack in one copy; a power of two */
@@ -313,8 +314,10 @@ INLINE u64 record_stack(struct pt_regs *regs, struct task_struct *task, struct m
 	w.hash ^= w.hash >> 32;
 	if (!w.hash)
 		w.hash = 1;
-	if (publish_stack(&w, pid, space->id))
+	if (publish_stack(&w, pid, space->id)) {
+		ship_sample(regs, w.hash);
 		return w.hash;
+	}
 	count(ML_DEFECT_STACK_UNPUBLISHED);
 	return 0;
 }

@@ -77,6 +77,7 @@ impl Session {
             ring_bytes: options.ring_bytes,
             row_capacity: u32::try_from(2 * discovery.row_count() + SPARE_ROWS).unwrap_or(u32::MAX),
             page_size,
+            sample_every: 0,
         })
         .map_err(|error| explain(error, options.verbose))?;
         tell_mappings(&mut kernel, &discovery, &modules, &target)?;
