@@ -176,6 +176,7 @@ enum ml_unwind_kind {
 	ML_UNWIND_BP_DEREF = 3, /* cfa = *(rbp - offset): realigned stacks */
 	ML_UNWIND_END = 4,	/* the outermost frame */
 	ML_UNWIND_SIGNAL = 5,	/* rsp points at the ucontext */
+	ML_UNWIND_SP_FAR = 6,	/* as SP; bits 6-15 are the offset's bits 16-25, 3-5 where rbp is */
 };
 
 /* What user space tells the probes while they run. */
