@@ -107,7 +107,7 @@ impl Comparison {
 
     /// Every frame lies in an executable mapping, behind a call.
     fn check_frames(&mut self, stack: &RawStack, modules: &Modules) {
-        for frame in &stack.frames {
+        for (index, frame) in stack.frames.iter().enumerate() {
             let Location::File { file, offset } = frame.location() else {
                 let Location::Anonymous { address, .. } = frame.location() else {
                     self.outside += 1;
@@ -121,7 +121,10 @@ impl Comparison {
                     && (module.file_offset..=module.file_offset + module.length).contains(&offset)
             });
             self.outside += usize::from(!inside);
-            if !frame.is_return_address() {
+            // What returns from a signal handler was not called either.
+            let caller = stack.frames.get(index + 1);
+            let handled = caller.is_some_and(|caller| !caller.is_return_address());
+            if !frame.is_return_address() || handled {
                 continue;
             }
             let mut before = [0; 8];

@@ -24,15 +24,20 @@ pub struct Recording {
     pub allocations: HashMap<Option<StackEnd>, u64>,
 }
 
-/// Records a process that runs already, and has opened its libraries, until one in `sample_every`
-/// of its stacks makes `wanted` samples. `start` makes it work.
-pub fn record(
-    pid: u32,
-    executable: &str,
-    sample_every: u32,
-    wanted: usize,
-    start: impl FnOnce(),
-) -> Recording {
+/// How to record.
+#[derive(Clone, Copy)]
+pub struct Options {
+    /// Of how many stacks one is a sample.
+    pub sample_every: u32,
+    /// How many samples to wait for.
+    pub wanted: usize,
+    /// The functions to probe; all if empty. (To detach a probe takes a tenth of a second.)
+    pub only: &'static [&'static str],
+}
+
+/// Records a process that runs already, and has opened its libraries, until there are enough
+/// samples. `start` makes it work.
+pub fn record(pid: u32, executable: &str, options: Options, start: impl FnOnce()) -> Recording {
     let mut modules = Modules::new();
     modules.refresh(pid as i32, SPACE).unwrap();
     let mut discovery = Discovery::default();
@@ -41,7 +46,7 @@ pub fn record(
         ring_bytes: 64 << 20,
         row_capacity: 2 * discovery.row_count() as u32,
         page_size: 4096,
-        sample_every,
+        sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");
     let (rows, left_out) = discovery.mapping_rows(modules.mapped(SPACE), kernel.rows());
@@ -50,6 +55,9 @@ pub fn record(
     let points = discovery.points(&files);
     assert!(!points.is_empty(), "no allocator found in {executable}");
     for point in &points {
+        if !options.only.is_empty() && !options.only.contains(&point.function.symbol) {
+            continue;
+        }
         kernel.attach(point, NonZeroU32::new(pid).unwrap()).unwrap();
     }
     let mut ring = kernel.take_ring().unwrap();
@@ -62,7 +70,7 @@ pub fn record(
     kernel.set_recording(true).unwrap();
     start();
     let began = Instant::now();
-    while recording.samples.len() < wanted && began.elapsed() < LIMIT {
+    while recording.samples.len() < options.wanted && began.elapsed() < LIMIT {
         while let Some(record) = ring.next() {
             recording.take(&record);
         }

@@ -1,6 +1,7 @@
 //! The other unwinder: framehop, over the same registers, stack bytes and files. It evaluates no
 //! expression that reads memory; `expressions.rs` does.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use framehop::x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64};
@@ -91,12 +92,12 @@ impl Reference {
 
     /// Walks up to `limit` frames. The first address is a return address already.
     pub fn walk(&mut self, sample: &RawSample, limit: usize) -> Walk {
-        let mut beyond = false;
+        let beyond = Cell::new(false);
         let mut read = |address: u64| {
             let word = address
                 .checked_sub(sample.rsp)
                 .and_then(|at| sample.stack.get(at as usize..)?.first_chunk::<8>());
-            beyond |= word.is_none() && address >= sample.rsp;
+            beyond.set(beyond.get() || (word.is_none() && address >= sample.rsp));
             word.map(|word| u64::from_le_bytes(*word)).ok_or(())
         };
         let mut registers = UnwindRegsX86_64::new(sample.rip, sample.rsp, sample.rbp);
@@ -115,9 +116,13 @@ impl Reference {
                     None
                 }
             };
-        }
-        if end == End::Failed && beyond {
-            end = End::Window;
+            // framehop tries the frame pointer then; what it finds is a guess.
+            if beyond.get() {
+                end = End::Window;
+                // It would remember to guess there.
+                self.cache = CacheX86_64::new();
+                break;
+            }
         }
         Walk { addresses, end }
     }
@@ -177,14 +182,16 @@ fn sections(file: &OpenedFile) -> Option<(Sections, Segments, Expressions)> {
         let section = elf.section_by_name(name)?;
         Some(section.address()..section.address() + section.size())
     };
+    let debug_frame = data(".debug_frame");
     let sections = ExplicitModuleSectionInfo {
         text_svma: range(".text"),
         got_svma: range(".got"),
         eh_frame_svma: range(".eh_frame"),
-        eh_frame: data(".eh_frame"),
+        // framehop reads one of the two; where there are both, `.eh_frame` has the start-up code only.
+        eh_frame: data(".eh_frame").filter(|_| debug_frame.is_none()),
         eh_frame_hdr_svma: range(".eh_frame_hdr"),
         eh_frame_hdr: data(".eh_frame_hdr"),
-        debug_frame: data(".debug_frame"),
+        debug_frame,
         ..Default::default()
     };
     let address = |name| range(name).map_or(0, |range| range.start);
