@@ -43,6 +43,7 @@ enum ml_record {
 	ML_RECORD_RANGE = 2, /* struct ml_range */
 	ML_RECORD_ALLOC = 3, /* struct ml_alloc */
 	ML_RECORD_STACK = 4, /* struct ml_stack */
+	ML_RECORD_SAMPLE = 5, /* struct ml_sample, in tests only */
 };
 
 /* Why a walk ended. */
@@ -105,6 +106,22 @@ struct ml_stack {
 };
 #define ML_STACK_HEAD 32
 
+/* Bytes of stack in a sample. */
+#define ML_SAMPLE_STACK 32768
+
+/* What a walk started from; behind the stack that it came to. */
+struct ml_sample {
+	u16 record; /* ML_RECORD_SAMPLE */
+	u16 unused;
+	u32 stack_bytes; /* how many of `stack` could be read */
+	u64 hash;	 /* of the stack that the walk came to */
+	u64 rip;
+	u64 rsp;
+	u64 rbp;
+	u8 stack[ML_SAMPLE_STACK]; /* from rsp upwards */
+};
+#define ML_SAMPLE_HEAD 40
+
 /* Frame ids, as shared/src/stack.rs packs them. */
 #define ML_FRAME_OFFSET_BITS 40
 #define ML_FRAME_ANONYMOUS (1ULL << 62)
@@ -159,6 +176,7 @@ enum ml_unwind_kind {
 	ML_UNWIND_BP_DEREF = 3, /* cfa = *(rbp - offset): realigned stacks */
 	ML_UNWIND_END = 4,	/* the outermost frame */
 	ML_UNWIND_SIGNAL = 5,	/* rsp points at the ucontext */
+	ML_UNWIND_SP_FAR = 6,	/* as SP; bits 6-15 are the offset's bits 16-25, 3-5 where rbp is */
 };
 
 /* What user space tells the probes while they run. */
@@ -172,6 +190,7 @@ ML_SIZE(struct ml_point, 32);
 ML_SIZE(struct ml_range, 40);
 ML_SIZE(struct ml_alloc, 48);
 ML_SIZE(struct ml_stack, ML_STACK_HEAD + 8 * (ML_MAX_FRAMES + 1));
+ML_SIZE(struct ml_sample, ML_SAMPLE_HEAD + ML_SAMPLE_STACK);
 ML_SIZE(struct ml_mapping, 40);
 ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
 ML_SIZE(struct ml_unwind_row, 8);

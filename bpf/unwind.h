@@ -10,6 +10,7 @@
 #define MEMLEAK_UNWIND_H
 
 #include "maps.h"
+#include "sample.h"
 
 #define PAGE 4096
 #define WINDOW 2048 /* bytes of stack in one copy; a power of two */
@@ -17,7 +18,7 @@
 
 /* What is known about a pc: saves two binary searches. */
 struct cached_frame {
-	u64 pc;
+	u64 key; /* the pc, and whether it is exact: its rows may differ */
 	u64 frame;
 	u32 generation;
 	u16 cfa_offset;
@@ -120,21 +121,21 @@ INLINE struct ml_unwind_row *find_row(struct ml_mapping *mapping, u32 offset)
 /* Finds frame id and rule of `pc`, from the cache if it can. Returns 0 if no mapping holds it. */
 INLINE struct cached_frame *find_frame(struct walk *w)
 {
-	u64 pc = w->pc;
+	u64 pc = w->pc, key = pc << 1 | w->exact;
 	u32 slot = (pc ^ pc >> 9) & (CACHE - 1);
 	struct cached_frame *known = &w->scratch->cache[slot];
 	struct ml_mapping *mapping;
 	struct ml_unwind_row *row;
 	u64 offset;
 
-	if (known->pc == pc && known->generation == w->table->generation)
+	if (known->key == key && known->generation == w->table->generation)
 		return known;
 	/* the call lies before a return address, which may be the next function's first byte */
 	mapping = find_mapping(w->table, w->table_index, w->exact ? pc : pc - 1);
 	if (!mapping)
 		return 0;
 	offset = pc - mapping->start + mapping->file_offset;
-	known->pc = pc;
+	known->key = key;
 	known->generation = w->table->generation;
 	known->cfa_offset = 0;
 	known->rule = ML_UNWIND_NONE;
@@ -201,6 +202,10 @@ INLINE int step(struct walk *w, u16 cfa_offset, u16 rule)
 	case ML_UNWIND_SP:
 		cfa = w->sp + offset;
 		break;
+	case ML_UNWIND_SP_FAR:
+		cfa = w->sp + offset + ((u64)(rule >> 6) << 19);
+		rule &= 7 << 3;
+		break;
 	case ML_UNWIND_BP:
 		cfa = w->bp + offset;
 		break;
@@ -240,13 +245,28 @@ INLINE int step(struct walk *w, u16 cfa_offset, u16 rule)
 	return 1;
 }
 
+/* Whether a call instruction ends at `pc`: e8 and a distance, or ff /2 with its operand. */
+INLINE int follows_call(u64 pc)
+{
+	u8 code[8];
+
+	if (bpf_probe_read_user(code, sizeof(code), (void *)(pc - sizeof(code))))
+		return 0;
+	return code[3] == 0xe8 || (code[6] == 0xff && (code[7] & 0x38) == 0x10) ||
+	       (code[5] == 0xff && (code[6] & 0x38) == 0x10) ||
+	       (code[4] == 0xff && (code[5] & 0x38) == 0x10) ||
+	       (code[2] == 0xff && (code[3] & 0x38) == 0x10) ||
+	       (code[1] == 0xff && (code[2] & 0x38) == 0x10);
+}
+
 /* Callback of bpf_loop: one frame. Returns 1 to stop. */
 static long walk_frame(u32 index, struct walk *w)
 {
 	struct cached_frame *known = find_frame(w);
 	u64 frame;
 
-	if (!known) {
+	/* rbp may be anything where no row says that it is a frame pointer */
+	if (!known || (w->guessed && !follows_call(w->pc))) {
 		w->end = w->guessed ? ML_END_NO_UNWIND_INFO : ML_END_NO_MAPPING;
 		return 1;
 	}
@@ -313,8 +333,10 @@ INLINE u64 record_stack(struct pt_regs *regs, struct task_struct *task, struct m
 	w.hash ^= w.hash >> 32;
 	if (!w.hash)
 		w.hash = 1;
-	if (publish_stack(&w, pid, space->id))
+	if (publish_stack(&w, pid, space->id)) {
+		ship_sample(regs, w.hash);
 		return w.hash;
+	}
 	count(ML_DEFECT_STACK_UNPUBLISHED);
 	return 0;
 }

@@ -62,6 +62,7 @@ impl Attachment {
             ring_bytes,
             row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
             page_size,
+            sample_every: 0,
         })
         .map_err(|error| explain(error, verbose))?;
         let task =

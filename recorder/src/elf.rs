@@ -81,12 +81,14 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
             .any(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
     }
 
-    /// Offset in the file of a virtual address.
+    /// Offset in the file of code at a virtual address; `None` where no code is. (Linkers leave
+    /// unwind information of functions that they dropped, at address 0.)
     pub fn file_offset(&self, address: u64) -> Option<u64> {
         let endian = self.file.endian();
         self.file.elf_program_headers().iter().find_map(|segment| {
             let start = segment.p_vaddr(endian);
             let inside = segment.p_type(endian) == elf::PT_LOAD
+                && segment.p_flags(endian) & elf::PF_X != 0
                 && address >= start
                 && address - start < segment.p_filesz(endian);
             inside.then(|| (address - start).checked_add(segment.p_offset(endian)))?

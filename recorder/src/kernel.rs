@@ -57,6 +57,9 @@ pub struct LoadOptions {
     /// Unwind rows of all files together.
     pub row_capacity: u32,
     pub page_size: u64,
+    /// For tests: of how many stacks one is shipped with what its walk started from
+    /// ([`crate::wire::RawSample`]); 0 for none.
+    pub sample_every: u32,
 }
 
 /// `struct ml_mapping`.
@@ -161,6 +164,7 @@ impl Kernel {
             .map_max_entries("events", options.ring_bytes)
             .map_max_entries("unwind_rows", options.row_capacity)
             .override_global("page_size", &options.page_size, true)
+            .override_global("sample_every", &options.sample_every, true)
             .load(OBJECT)?;
         for name in PROGRAMS {
             uprobe(&mut ebpf, name)?

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -141,7 +141,7 @@ impl Modules {
     }
 
     fn module(&mut self, pid: i32, task: i32, space: SpaceId, mapping: &Mapping) -> Module {
-        let file = mapping.has_file().then(|| self.file_of(task, mapping));
+        let file = (mapping.has_file() || is_vdso(mapping)).then(|| self.file_of(task, mapping));
         let path = match mapping.path.is_empty() {
             true => "[anonymous]".to_owned(),
             false => mapping.path.to_string_lossy().into_owned(),
@@ -169,7 +169,10 @@ impl Modules {
         {
             return id;
         }
-        let opened = open_mapped(task, mapping);
+        let opened = match is_vdso(mapping) {
+            true => copy_mapped(task, mapping).ok(),
+            false => open_mapped(task, mapping),
+        };
         if let (Some(id), None) = (known, &opened) {
             return id;
         }
@@ -180,6 +183,32 @@ impl Modules {
         self.by_inode.insert(key, id);
         id
     }
+}
+
+/// The code that the kernel maps into every process: it has no path, device and inode, and is the
+/// same for all processes of one class.
+fn is_vdso(mapping: &Mapping) -> bool {
+    mapping.inode == 0 && mapping.path == "[vdso]"
+}
+
+/// Mappings that are copied are shorter.
+const MAX_COPY: u64 = 1 << 20;
+
+/// A file in memory with what is mapped: the vdso is a whole ELF file, with symbols and `.eh_frame`.
+fn copy_mapped(task: i32, mapping: &Mapping) -> io::Result<File> {
+    let length = mapping.end.saturating_sub(mapping.start).min(MAX_COPY);
+    let mut bytes = vec![0; length as usize];
+    File::open(format!("/proc/{task}/mem"))?.read_exact_at(&mut bytes, mapping.start)?;
+    // SAFETY: a valid name; the descriptor, if there is one, has no other owner.
+    let copy = unsafe {
+        let descriptor = libc::memfd_create(c"vdso".as_ptr(), libc::MFD_CLOEXEC);
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        File::from_raw_fd(descriptor)
+    };
+    copy.write_all_at(&bytes, 0)?;
+    Ok(copy)
 }
 
 /// Opens a mapped file: through `map_files`, which leads to deleted files and into other mount
@@ -246,10 +275,9 @@ mod tests {
             "{build_id}"
         );
         let vdso = found.iter().find(|module| module.path == "[vdso]").unwrap();
-        assert_eq!(
-            (vdso.file, modules.at(SPACE, vdso.start)),
-            (None, Some(vdso))
-        );
+        assert_eq!(modules.at(SPACE, vdso.start), Some(vdso));
+        let copy = modules.file(vdso.file.unwrap()).unwrap();
+        assert!(copy.build_id().is_some() && copy.is_unchanged());
         assert_eq!(modules.at(SPACE, 0), None);
         assert_eq!(modules.at(SPACE, vdso.start + vdso.length), None);
         assert_eq!(modules.refresh(own, SPACE).unwrap(), []);

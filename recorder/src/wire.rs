@@ -40,6 +40,18 @@ pub struct RawStack {
     pub frames: Vec<FrameId>,
 }
 
+/// What a walk started from, shipped behind its stack so that a test can walk the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawSample {
+    /// Of the stack that the walk came to.
+    pub hash: StackHash,
+    pub rip: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    /// The stack's bytes from `rsp` upwards.
+    pub stack: Vec<u8>,
+}
+
 /// Bytes that are no record: kernel side and user side differ, which is a bug.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum WireError {
@@ -83,11 +95,13 @@ const RECORD_POINT: u16 = 1;
 const RECORD_RANGE: u16 = 2;
 const RECORD_ALLOC: u16 = 3;
 const RECORD_STACK: u16 = 4;
+const RECORD_SAMPLE: u16 = 5;
 
 const POINT_BYTES: usize = 32;
 const RANGE_BYTES: usize = 40;
 const ALLOC_BYTES: usize = 48;
 const STACK_HEAD_BYTES: usize = 32;
+const SAMPLE_HEAD_BYTES: usize = 40;
 
 /// The number of `op` in `enum ml_op`, which is also its probe's cookie; `None` for descriptions.
 pub fn op_number(op: Op) -> Option<u16> {
@@ -153,6 +167,23 @@ fn stack(bytes: &[u8]) -> Result<RawStack, WireError> {
     })
 }
 
+/// Decodes a sample; `None` for every other record. (No recording has samples, so [`decode`] knows
+/// none.)
+pub fn decode_sample(bytes: &[u8]) -> Option<RawSample> {
+    if u16_at(bytes, 0) != Ok(RECORD_SAMPLE) {
+        return None;
+    }
+    let word = |at| u64_at(bytes, at).ok();
+    let length = u32_at(bytes, 4).ok()? as usize;
+    Some(RawSample {
+        hash: StackHash(word(8)?),
+        rip: word(16)?,
+        rsp: word(24)?,
+        rbp: word(32)?,
+        stack: bytes.get(SAMPLE_HEAD_BYTES..)?.get(..length)?.to_vec(),
+    })
+}
+
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], WireError> {
     bytes
         .get(at..)
@@ -215,11 +246,13 @@ mod tests {
             ("ML_RECORD_RANGE", RECORD_RANGE),
             ("ML_RECORD_ALLOC", RECORD_ALLOC),
             ("ML_RECORD_STACK", RECORD_STACK),
+            ("ML_RECORD_SAMPLE", RECORD_SAMPLE),
         ];
         for (name, value) in shapes {
             assert_eq!(contract(name), u64::from(value), "{name}");
         }
         assert_eq!(contract("ML_STACK_HEAD"), STACK_HEAD_BYTES as u64);
+        assert_eq!(contract("ML_SAMPLE_HEAD"), SAMPLE_HEAD_BYTES as u64);
         assert_eq!(
             contract("ML_FRAME_OFFSET_BITS"),
             u64::from(memleak_trace::stack::OFFSET_BITS)
@@ -279,6 +312,27 @@ mod tests {
         assert_eq!(stack.frames, [FrameId(1 << 40), FrameId(2 << 40)]);
         assert_eq!(stack.end, StackEnd::NoUnwindInfo);
         assert_eq!(decode(&bytes[..bytes.len() - 1]), Err(WireError::Short(47)));
+    }
+
+    /// A sample has as many bytes of stack as it says; other records are none.
+    #[test]
+    fn decodes_a_sample() {
+        let mut bytes = Vec::new();
+        bytes.extend(RECORD_SAMPLE.to_ne_bytes());
+        bytes.extend([0; 2]);
+        bytes.extend(3u32.to_ne_bytes());
+        for word in [7u64, 0x401000, 0x7ffe_0000, 0x7ffe_0010] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(b"abcdef");
+        let sample = decode_sample(&bytes).unwrap();
+        assert_eq!(
+            (sample.hash, sample.rip, sample.rsp, sample.rbp),
+            (StackHash(7), 0x401000, 0x7ffe_0000, 0x7ffe_0010)
+        );
+        assert_eq!(sample.stack, b"abc");
+        assert_eq!(decode_sample(&bytes[..42]), None);
+        assert_eq!(decode_sample(&head(RECORD_POINT, 8)), None);
     }
 
     /// No bytes panic; what is no record is an error.

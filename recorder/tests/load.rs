@@ -6,6 +6,7 @@ fn the_kernel_accepts_the_probes() {
         ring_bytes: 1 << 20,
         row_capacity: 1000,
         page_size: 4096,
+        sample_every: 0,
     });
     if let Err(e) = &kernel {
         println!("{e:?}\n{e}");

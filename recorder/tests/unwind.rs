@@ -1,0 +1,226 @@
+//! Records real programs without frame pointers, and holds the stacks that the probes found against
+//! those that another unwinder finds from the same registers and stack bytes. Needs root.
+
+#[path = "unwind/comparison.rs"]
+mod comparison;
+#[path = "unwind/expressions.rs"]
+mod expressions;
+#[path = "unwind/programs.rs"]
+mod programs;
+#[path = "unwind/recording.rs"]
+mod recording;
+#[path = "unwind/reference.rs"]
+mod reference;
+
+use comparison::Comparison;
+use memleak_trace::StackEnd;
+use memleak_trace::stack::Location;
+use programs::Program;
+use recording::{Options, Recording};
+
+/// Samples per program.
+const WANTED: usize = 2000;
+
+/// Records the program and compares; says what came out before anything is asserted.
+fn compare(name: &str, mut program: Program, options: Options) -> (Recording, Comparison) {
+    let executable = program.executable();
+    let pid = program.pid();
+    let mut working = None;
+    let recording = recording::record(pid, &executable, options, || {
+        working = Some(program.work());
+    });
+    let result = Comparison::of(&recording);
+    let events: u64 = recording.allocations.values().sum();
+    let whole = whole_percent(&recording);
+    println!(
+        "{name}: {} stacks of {events} allocations compared, the deepest {} frames; {:.2} % identical \
+         ({} of them as far as the shipped bytes go); {whole:.2} % of allocations whole; ends {:?}; \
+         {} distinct stacks; {} frames outside of mappings, behind no call {:?}",
+        result.compared,
+        result.longest,
+        result.percent(),
+        result.beyond_window,
+        result.ends,
+        recording.stacks.len(),
+        result.outside,
+        result.no_call,
+    );
+    for difference in &result.differences {
+        println!("  {difference}");
+    }
+    (recording, result)
+}
+
+/// Allocations whose stack reaches the outermost frame, in percent.
+fn whole_percent(recording: &Recording) -> f64 {
+    let count = |end| recording.allocations.get(&end).copied().unwrap_or(0) as f64;
+    let all: u64 = recording.allocations.values().sum();
+    100.0 * count(Some(StackEnd::Complete)) / all as f64
+}
+
+/// What holds for every program.
+fn check(name: &str, program: Program, sample_every: u32) {
+    let options = Options {
+        sample_every,
+        wanted: WANTED,
+        only: &[],
+    };
+    let (recording, result) = compare(name, program, options);
+    assert!(
+        result.compared >= WANTED,
+        "only {} samples",
+        result.compared
+    );
+    assert!(result.percent() >= 99.5);
+    assert!(
+        result.beyond_window * 10 < result.compared,
+        "too many stacks are longer than what is shipped"
+    );
+    assert_eq!(result.outside, 0);
+    assert!(result.no_call.is_empty());
+    assert!(whole_percent(&recording) >= 99.0);
+}
+
+/// sqlite3 as Debian builds it: one thread, allocations deep in the parser and the virtual machine.
+#[test]
+fn sqlite3() {
+    check("sqlite3", programs::sqlite3(), 5);
+}
+
+/// python3 as Debian builds it: recursion through the interpreter's loop, and a second thread.
+#[test]
+fn python3() {
+    check("python3", programs::python3(), 100);
+}
+
+/// redis-server as Debian builds it: the allocator is jemalloc.
+#[test]
+fn redis() {
+    check("redis-server", programs::redis(), 50);
+}
+
+/// C++ without frame pointers: exceptions, realigned stacks, large frames, two threads.
+#[test]
+fn cpp() {
+    let compiler = ["g++", "-O2", "-fomit-frame-pointer", "-pthread"];
+    check(
+        "C++",
+        programs::built("cpp", "program.cpp", &compiler, &[]),
+        100,
+    );
+}
+
+/// Rust without frame pointers: panics, closures, two threads.
+#[test]
+fn rust() {
+    let compiler = ["rustc", "-O", "--edition=2021"];
+    check(
+        "Rust",
+        programs::built("rust", "rust/program.rs", &compiler, &[]),
+        100,
+    );
+}
+
+/// A corner of the C program, built with `flags`.
+fn corner(name: &str, flags: &[&str]) -> (Recording, Comparison) {
+    let corner = name.split(' ').next().unwrap();
+    let directory = format!("corner-{}", name.replace(' ', "-"));
+    let mut compiler = vec!["gcc", "-O2", "-fomit-frame-pointer", "-pthread"];
+    compiler.extend(flags);
+    let program = programs::built(&directory, "corners.c", &compiler, &[corner]);
+    let options = Options {
+        sample_every: 10,
+        wanted: 500,
+        only: &["malloc", "free"],
+    };
+    let (recording, result) = compare(name, program, options);
+    assert!(result.compared >= 500, "only {} samples", result.compared);
+    assert_eq!(result.outside, 0);
+    assert!(result.percent() >= 99.5);
+    (recording, result)
+}
+
+/// A stack with more frames than are kept says so; one with fewer is whole.
+#[test]
+fn deep() {
+    let (recording, result) = corner("deep", &[]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(result.longest, 127);
+    assert_eq!(
+        result.ends.keys().collect::<Vec<_>>(),
+        [&"complete", &"too_deep"]
+    );
+    for stack in recording.stacks.values() {
+        let full = stack.frames.len() == 127;
+        assert!(full || stack.end == StackEnd::Complete);
+    }
+}
+
+/// Frames of megabytes.
+#[test]
+fn huge_frames() {
+    let (recording, result) = corner("frames", &[]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+}
+
+/// A handler that allocates: on the stack of what it interrupts and on its own, in the middle of
+/// any function, of a linkage stub, of the vdso.
+#[test]
+fn signals() {
+    let (recording, result) = corner("signals", &["-Wl,-z,lazy"]);
+    assert!(result.no_call.is_empty());
+    assert!(whole_percent(&recording) >= 99.5);
+    assert!(result.longest > 8);
+    assert!(recording.stacks.values().any(|stack| {
+        let vdso = recording.modules.mapped(recording::SPACE);
+        let vdso = vdso.iter().find(|module| module.path == "[vdso]").unwrap();
+        let file = |frame: &memleak_trace::FrameId| match frame.location() {
+            Location::File { file, .. } => Some(file),
+            _ => None,
+        };
+        stack.frames.iter().any(|frame| file(frame) == vdso.file)
+    }));
+}
+
+/// Threads end where they were started.
+#[test]
+fn threads() {
+    let (recording, _) = corner("threads", &[]);
+    assert_eq!(whole_percent(&recording), 100.0);
+}
+
+/// A coroutine's stack ends in glibc's code below it, whose rows do not say that it has no caller:
+/// no frame is made up, and the stack is not taken for whole.
+#[test]
+fn contexts() {
+    let (recording, result) = corner("contexts", &[]);
+    assert_eq!(result.ends.keys().collect::<Vec<_>>(), [&"no_mapping"]);
+    assert!(
+        recording
+            .stacks
+            .values()
+            .all(|stack| stack.frames.len() == 8)
+    );
+}
+
+/// Every way to link a program.
+#[test]
+fn linked() {
+    for flags in ["-static", "-static-pie", "-no-pie"] {
+        let (recording, _) = corner(&format!("threads {flags}"), &[flags]);
+        assert_eq!(whole_percent(&recording), 100.0, "{flags}");
+    }
+}
+
+/// What a program without `.eh_frame` has instead: debug information, frame pointers, or nothing.
+#[test]
+fn without_eh_frame() {
+    const NO_TABLES: &str = "-fno-asynchronous-unwind-tables";
+    let (recording, _) = corner("threads debug", &[NO_TABLES, "-g"]);
+    assert_eq!(whole_percent(&recording), 100.0);
+    let (recording, _) = corner("threads pointers", &[NO_TABLES, "-fno-omit-frame-pointer"]);
+    assert_eq!(whole_percent(&recording), 100.0);
+    let (_, result) = corner("threads nothing", &[NO_TABLES]);
+    assert_eq!(result.ends.keys().collect::<Vec<_>>(), [&"no_unwind_info"]);
+}

@@ -1,0 +1,150 @@
+/* The hard places of unwinding, one per argument; built by the test in several ways. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+#include <ucontext.h>
+
+#define NOINLINE __attribute__((noinline))
+
+static volatile long sink;
+
+static NOINLINE void allocate(size_t bytes)
+{
+	void *block = malloc(bytes);
+
+	sink += (long)block;
+	free(block);
+}
+
+static NOINLINE int recurse(int depth)
+{
+	volatile int room[3] = {depth, 1, 2};
+
+	if (depth)
+		return recurse(depth - 1) + room[depth % 3];
+	allocate(room[0] + 10);
+	return 1;
+}
+
+/* Deeper than a stack is kept. */
+static void deep(void)
+{
+	for (int depth = 0;; depth = (depth + 7) % 300)
+		recurse(depth);
+}
+
+/* Frames beyond what 16 bits of words can tell, above one that fits. */
+static NOINLINE int huge(int depth)
+{
+	volatile char room[3 << 20];
+
+	room[depth] = 1;
+	allocate(100);
+	return (depth ? huge(depth - 1) : recurse(3)) + room[depth];
+}
+
+static void frames(void)
+{
+	for (;;)
+		huge(1);
+}
+
+static void handler(int number)
+{
+	recurse(number % 5);
+}
+
+/* Interrupted anywhere: in libc, in a stub, in the vdso, in a prologue. Never in malloc. */
+static void signals(void)
+{
+	static char other_stack[1 << 16];
+	stack_t stack = {.ss_sp = other_stack, .ss_size = sizeof other_stack};
+	struct itimerval every = {{0, 200}, {0, 200}};
+	struct sigaction action = {.sa_handler = handler};
+	struct timespec now;
+
+	sigaltstack(&stack, 0);
+	sigaction(SIGALRM, &action, 0);
+	setitimer(ITIMER_REAL, &every, 0);
+	for (int round = 0;; round++) {
+		if (round % 100000 == 0) {
+			action.sa_flags ^= SA_ONSTACK;
+			sigaction(SIGALRM, &action, 0);
+		}
+		for (int i = 0; i < 20; i++)
+			clock_gettime(CLOCK_MONOTONIC, &now);
+		for (int i = 0; i < 20; i++)
+			sink += strlen("a text") + labs(sink) + rand();
+	}
+}
+
+static void *thread(void *argument)
+{
+	recurse((long)argument);
+	return 0;
+}
+
+/* Threads that come and go. */
+static void threads(void)
+{
+	for (long depth = 0;; depth = (depth + 1) % 40) {
+		pthread_t id;
+
+		if (pthread_create(&id, 0, thread, (void *)depth) == 0)
+			pthread_join(id, 0);
+	}
+}
+
+#ifdef __GLIBC__
+static ucontext_t outside, inside;
+
+static void coroutine(void)
+{
+	for (;;) {
+		recurse(5);
+		swapcontext(&inside, &outside);
+	}
+}
+
+/* A stack that is no thread's. */
+static void contexts(void)
+{
+	static char stack[1 << 16];
+
+	getcontext(&inside);
+	inside.uc_stack.ss_sp = stack;
+	inside.uc_stack.ss_size = sizeof stack;
+	inside.uc_link = &outside;
+	makecontext(&inside, coroutine, 0);
+	for (;;)
+		swapcontext(&outside, &inside);
+}
+#endif
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*run)(void);
+	} corners[] = {
+		{"deep", deep},	      {"frames", frames},     {"signals", signals},
+		{"threads", threads},
+#ifdef __GLIBC__
+		{"contexts", contexts},
+#endif
+	};
+
+	puts("ready");
+	fflush(stdout);
+	if (argc < 2 || getchar() == EOF)
+		return 0;
+	for (size_t i = 0; i < sizeof corners / sizeof *corners; i++)
+		if (strcmp(argv[1], corners[i].name) == 0)
+			corners[i].run();
+	return 1;
+}
