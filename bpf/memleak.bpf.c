@@ -131,7 +131,7 @@ INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
 SEC("uprobe/enter_alloc")
 int enter_alloc(struct pt_regs *regs)
 {
-	u32 op = (u32)bpf_get_attach_cookie(regs);
+	u16 op = (u16)bpf_get_attach_cookie(regs);
 	struct call *call = begin_call(regs, op);
 
 	if (!call)
@@ -160,7 +160,7 @@ int enter_alloc(struct pt_regs *regs)
 SEC("uprobe/enter_realloc")
 int enter_realloc(struct pt_regs *regs)
 {
-	u32 op = (u32)bpf_get_attach_cookie(regs);
+	u16 op = (u16)bpf_get_attach_cookie(regs);
 	struct call *call = begin_call(regs, op);
 	struct ml_space *space = current_space();
 
@@ -203,7 +203,7 @@ INLINE int end_call(struct pt_regs *regs, u32 op, struct call *ended)
 SEC("uretprobe/leave_alloc")
 int leave_alloc(struct pt_regs *regs)
 {
-	u32 op = (u32)bpf_get_attach_cookie(regs);
+	u16 op = (u16)bpf_get_attach_cookie(regs);
 	struct call call;
 	struct ml_space *space;
 	u64 addr = regs->rax;
@@ -278,7 +278,7 @@ INLINE u64 whole_pages(u64 bytes)
 SEC("uprobe/enter_map")
 int enter_map(struct pt_regs *regs)
 {
-	u32 op = (u32)bpf_get_attach_cookie(regs);
+	u16 op = (u16)bpf_get_attach_cookie(regs);
 	struct ml_space *space = current_space();
 	struct call *call;
 	u64 second, third;
@@ -314,7 +314,7 @@ int enter_map(struct pt_regs *regs)
 SEC("uretprobe/leave_map")
 int leave_map(struct pt_regs *regs)
 {
-	u32 op = (u32)bpf_get_attach_cookie(regs);
+	u16 op = (u16)bpf_get_attach_cookie(regs);
 	struct call call;
 	struct ml_space *space;
 	u64 result = regs->rax;

@@ -7,7 +7,7 @@ use memleak_trace::describe::Module;
 use object::ReadCache;
 
 use crate::elf::Elf;
-use crate::functions::FUNCTIONS;
+use crate::functions::{FUNCTIONS, Shape};
 use crate::kernel::{MAPPING_INNER, MAPPING_WRAPPER, MappingRow, ProbePoint};
 use crate::modules::{Modules, OpenedFile};
 use crate::prologue;
@@ -54,7 +54,7 @@ impl Discovery {
             .any(|facts| facts.flags & MAPPING_WRAPPER != 0);
         for facts in self.files.values_mut().filter(|facts| facts.is_libc) {
             for point in &mut facts.points {
-                point.check_caller = wrapped;
+                point.check_caller = wrapped && point.function.shape == Shape::Free;
             }
         }
         new

@@ -75,10 +75,11 @@ class Lines:
 class Program:
     """A program of testdata/programs; see truth.h for what it says and waits for."""
 
-    def __init__(self, name, *arguments):
+    def __init__(self, name, *arguments, preload=None):
         self.name = name
+        environment = {**os.environ, "LD_PRELOAD": preload} if preload else None
         self.process = subprocess.Popen(
-            [str(PROGRAMS / name), *map(str, arguments)], stdout=subprocess.PIPE, text=True
+            [str(PROGRAMS / name), *map(str, arguments)], stdout=subprocess.PIPE, text=True, env=environment
         )
         self.pid = self.process.pid
         self.lines = Lines(self.process.stdout)
@@ -159,9 +160,9 @@ def report_of(trace):
     return json.loads(analyze(trace, "--format", "json"))
 
 
-def record_program(name, trace, *arguments):
+def record_program(name, trace, *arguments, preload=None):
     """Runs a program of testdata/programs under the recorder. Returns (truth, report)."""
-    with Program(name, *arguments) as program, Recording(program.pid, trace) as recording:
+    with Program(name, *arguments, preload=preload) as program, Recording(program.pid, trace) as recording:
         program.go()
         truth = program.truth()
         if name == "exit_soon":

@@ -1,5 +1,7 @@
 """Programs of testdata/programs recorded for real: every call site exact, nothing besides."""
 
+import ctypes.util
+
 import compare
 import pytest
 from session import REPOSITORY, build_programs, record_program
@@ -39,6 +41,18 @@ def test_libraries_opened_later_are_named(tmp_path):
     truth, report = record_program("dlopen", tmp_path / "trace.parquet")
     assert not compare.losses(report)
     assert not compare.differences(truth, report)
+
+
+@pytest.mark.parametrize("name", ["family", "failing", "threads"])
+def test_every_site_is_exact_under_jemalloc(name, tmp_path):
+    """Two modules define an allocator, and libc's own functions stay in use where jemalloc has none."""
+    jemalloc = ctypes.util.find_library("jemalloc")
+    assert jemalloc, "libjemalloc2 is not installed: run make setup"
+    truth, report = record_program(name, tmp_path / "trace.parquet", preload=jemalloc)
+    wrong = compare.differences(truth, report)
+    if name in NOTHING_ELSE:
+        wrong += compare.unexpected(truth, report)
+    assert not wrong, "\n".join(wrong)
 
 
 def test_demo_stacks_lead_to_main(tmp_path):
