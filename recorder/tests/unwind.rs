@@ -164,6 +164,14 @@ fn huge_frames() {
     assert_eq!(whole_percent(&recording), 100.0);
 }
 
+/// Functions that end in a call, with the next one close behind.
+#[test]
+fn last_calls() {
+    let (recording, result) = corner("calls", &["-falign-functions=1"]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+}
+
 /// A handler that allocates: on the stack of what it interrupts and on its own, in the middle of
 /// any function, of a linkage stub, of the vdso.
 #[test]

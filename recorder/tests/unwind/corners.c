@@ -1,6 +1,7 @@
 /* The hard places of unwinding, one per argument; built by the test in several ways. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,30 @@ static void frames(void)
 {
 	for (;;)
 		huge(1);
+}
+
+static jmp_buf back;
+
+static NOINLINE __attribute__((noreturn)) void leave(int depth)
+{
+	recurse(depth);
+	longjmp(back, 1);
+}
+
+/* Ends in a call: its return address lies behind it, in the next function. */
+static NOINLINE void ends_in_call(int depth)
+{
+	volatile char room[200];
+
+	room[depth] = depth;
+	leave(room[depth]);
+}
+
+static void calls(void)
+{
+	for (;;)
+		if (!setjmp(back))
+			ends_in_call(4);
 }
 
 static void handler(int number)
@@ -133,7 +158,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} corners[] = {
 		{"deep", deep},	      {"frames", frames},     {"signals", signals},
-		{"threads", threads},
+		{"threads", threads}, {"calls", calls},
 #ifdef __GLIBC__
 		{"contexts", contexts},
 #endif
