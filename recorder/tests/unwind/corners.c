@@ -151,6 +151,27 @@ static void contexts(void)
 }
 #endif
 
+static void ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+	if (getchar() == EOF)
+		exit(0);
+}
+
+/* Before main, from ld.so. */
+static void early(int argc, char **argv, char **environment)
+{
+	(void)environment;
+	if (argc < 2 || strcmp(argv[1], "early") != 0)
+		return;
+	ready();
+	for (;;)
+		recurse(3);
+}
+__attribute__((section(".preinit_array"), used)) static void (*const before_main)(int, char **,
+										   char **) = early;
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -164,10 +185,9 @@ int main(int argc, char **argv)
 #endif
 	};
 
-	puts("ready");
-	fflush(stdout);
-	if (argc < 2 || getchar() == EOF)
-		return 0;
+	if (argc < 2)
+		return 1;
+	ready();
 	for (size_t i = 0; i < sizeof corners / sizeof *corners; i++)
 		if (strcmp(argv[1], corners[i].name) == 0)
 			corners[i].run();
