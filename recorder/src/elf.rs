@@ -95,6 +95,11 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
         })
     }
 
+    /// Offset in the file of the program's first instruction; `None` for a library.
+    pub fn entry(&self) -> Option<u64> {
+        self.file_offset(self.file.entry())
+    }
+
     /// A section's content and virtual address.
     pub fn section(&self, name: &str) -> Option<(u64, std::borrow::Cow<'data, [u8]>)> {
         let section = self.file.section_by_name(name)?;

@@ -54,7 +54,39 @@ pub fn unwind_rows<'data, R: ReadRef<'data>>(elf: &Elf<'data, R>) -> Vec<UnwindR
             &mut ranges,
         );
     }
+    if let Some(entry) = elf.entry().and_then(|entry| u32::try_from(entry).ok()) {
+        ranges.extend(start_code(entry, &ranges));
+    }
     flatten(ranges)
+}
+
+/// The code at a program's entry, which has no caller, where nothing else describes it: ld.so's is
+/// such, and everything that a library allocates when it is loaded is called from there.
+fn start_code(entry: u32, ranges: &[Range]) -> Option<Range> {
+    /// ld.so's is as long, and nobody's is much longer.
+    const LENGTH: u32 = 64;
+    let start = |range: &Range| range.rows.first().map(|row| row.pc);
+    let described = ranges
+        .iter()
+        .any(|range| entry < range.end && start(range).is_some_and(|start| start <= entry));
+    if described {
+        return None;
+    }
+    let next = ranges
+        .iter()
+        .filter_map(start)
+        .filter(|start| *start > entry);
+    let end = next
+        .min()
+        .unwrap_or(u32::MAX)
+        .min(entry.checked_add(LENGTH)?);
+    let rule = END;
+    let rows = vec![UnwindRow {
+        pc: entry,
+        cfa_offset: 0,
+        rule,
+    }];
+    Some(Range { end, rows })
 }
 
 /// Adds the functions of a section.
@@ -372,6 +404,19 @@ mod tests {
                 none(70)
             ]
         );
+    }
+
+    /// A program starts in a function of its own, up to the next one that is known.
+    #[test]
+    fn start_code_has_no_caller() {
+        let function = |pc, end| Range {
+            end,
+            rows: vec![row(pc, 1)],
+        };
+        let found = |ranges: &[Range]| start_code(100, ranges).map(|range| range.end);
+        assert_eq!(found(&[]), Some(164));
+        assert_eq!(found(&[function(20, 100), function(130, 140)]), Some(130));
+        assert_eq!(found(&[function(90, 101)]), None);
     }
 
     /// A large frame keeps all bits of its offset, in two parts.

@@ -13,8 +13,8 @@ mod recording;
 mod reference;
 
 use comparison::Comparison;
-use memleak_trace::StackEnd;
 use memleak_trace::stack::Location;
+use memleak_trace::{FileId, FrameId, StackEnd};
 use programs::Program;
 use recording::{Options, Recording};
 
@@ -113,7 +113,7 @@ fn cpp() {
 /// Rust without frame pointers: panics, closures, two threads.
 #[test]
 fn rust() {
-    let compiler = ["rustc", "-O", "--edition=2021"];
+    let compiler = ["rustc", "-O", "-Cforce-frame-pointers=no", "--edition=2021"];
     check(
         "Rust",
         programs::built("rust", "rust/program.rs", &compiler, &[]),
@@ -121,8 +121,15 @@ fn rust() {
     );
 }
 
-/// A corner of the C program, built with `flags`.
+/// A corner of the C program, built with `flags`; both unwinders agree on it.
 fn corner(name: &str, flags: &[&str]) -> (Recording, Comparison) {
+    let (recording, result) = corner_of_our_own(name, flags);
+    assert!(result.percent() >= 99.5);
+    (recording, result)
+}
+
+/// As `corner`, where the other unwinder knows less.
+fn corner_of_our_own(name: &str, flags: &[&str]) -> (Recording, Comparison) {
     let corner = name.split(' ').next().unwrap();
     let directory = format!("corner-{}", name.replace(' ', "-"));
     let mut compiler = vec!["gcc", "-O2", "-fomit-frame-pointer", "-pthread"];
@@ -136,8 +143,15 @@ fn corner(name: &str, flags: &[&str]) -> (Recording, Comparison) {
     let (recording, result) = compare(name, program, options);
     assert!(result.compared >= 500, "only {} samples", result.compared);
     assert_eq!(result.outside, 0);
-    assert!(result.percent() >= 99.5);
     (recording, result)
+}
+
+/// The file that a frame lies in.
+fn file(frame: &FrameId) -> Option<FileId> {
+    match frame.location() {
+        Location::File { file, .. } => Some(file),
+        _ => None,
+    }
 }
 
 /// A stack with more frames than are kept says so; one with fewer is whole.
@@ -164,6 +178,28 @@ fn huge_frames() {
     assert_eq!(whole_percent(&recording), 100.0);
 }
 
+/// Functions that end in a call, with the next one close behind.
+#[test]
+fn last_calls() {
+    let (recording, result) = corner("calls", &["-falign-functions=1"]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+}
+
+/// What is called before main reaches the start of ld.so, which no table describes.
+#[test]
+fn before_main() {
+    let (recording, result) = corner_of_our_own("early", &[]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+    for stack in recording.stacks.values() {
+        let path = file(stack.frames.last().unwrap())
+            .and_then(|id| recording.modules.file(id))
+            .map_or("", |file| file.path());
+        assert!(path.contains("/ld-linux"), "it ends in {path:?}");
+    }
+}
+
 /// A handler that allocates: on the stack of what it interrupts and on its own, in the middle of
 /// any function, of a linkage stub, of the vdso.
 #[test]
@@ -172,15 +208,13 @@ fn signals() {
     assert!(result.no_call.is_empty());
     assert!(whole_percent(&recording) >= 99.5);
     assert!(result.longest > 8);
-    assert!(recording.stacks.values().any(|stack| {
-        let vdso = recording.modules.mapped(recording::SPACE);
-        let vdso = vdso.iter().find(|module| module.path == "[vdso]").unwrap();
-        let file = |frame: &memleak_trace::FrameId| match frame.location() {
-            Location::File { file, .. } => Some(file),
-            _ => None,
-        };
-        stack.frames.iter().any(|frame| file(frame) == vdso.file)
-    }));
+    let mapped = recording.modules.mapped(recording::SPACE);
+    let vdso = mapped
+        .iter()
+        .find(|module| module.path == "[vdso]")
+        .unwrap();
+    let mut frames = recording.stacks.values().flat_map(|stack| &stack.frames);
+    assert!(frames.any(|frame| file(frame) == vdso.file));
 }
 
 /// Threads end where they were started.

@@ -1,6 +1,7 @@
 /* The hard places of unwinding, one per argument; built by the test in several ways. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +53,30 @@ static void frames(void)
 {
 	for (;;)
 		huge(1);
+}
+
+static jmp_buf back;
+
+static NOINLINE __attribute__((noreturn)) void leave(int depth)
+{
+	recurse(depth);
+	longjmp(back, 1);
+}
+
+/* Ends in a call: its return address lies behind it, in the next function. */
+static NOINLINE void ends_in_call(int depth)
+{
+	volatile char room[200];
+
+	room[depth] = depth;
+	leave(room[depth]);
+}
+
+static void calls(void)
+{
+	for (;;)
+		if (!setjmp(back))
+			ends_in_call(4);
 }
 
 static void handler(int number)
@@ -126,6 +151,27 @@ static void contexts(void)
 }
 #endif
 
+static void ready(void)
+{
+	puts("ready");
+	fflush(stdout);
+	if (getchar() == EOF)
+		exit(0);
+}
+
+/* Before main, from ld.so. */
+static void early(int argc, char **argv, char **environment)
+{
+	(void)environment;
+	if (argc < 2 || strcmp(argv[1], "early") != 0)
+		return;
+	ready();
+	for (;;)
+		recurse(3);
+}
+__attribute__((section(".preinit_array"), used)) static void (*const before_main)(int, char **,
+										   char **) = early;
+
 int main(int argc, char **argv)
 {
 	static const struct {
@@ -133,16 +179,15 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} corners[] = {
 		{"deep", deep},	      {"frames", frames},     {"signals", signals},
-		{"threads", threads},
+		{"threads", threads}, {"calls", calls},
 #ifdef __GLIBC__
 		{"contexts", contexts},
 #endif
 	};
 
-	puts("ready");
-	fflush(stdout);
-	if (argc < 2 || getchar() == EOF)
-		return 0;
+	if (argc < 2)
+		return 1;
+	ready();
 	for (size_t i = 0; i < sizeof corners / sizeof *corners; i++)
 		if (strcmp(argv[1], corners[i].name) == 0)
 			corners[i].run();
