@@ -32,10 +32,10 @@ struct {
 	__type(value, struct ml_space);
 } spaces SEC(".maps");
 
-/* Two tables per address space: the idle one is filled, then `spaces` points to it. */
+/* Two tables: the idle one is filled, then `spaces` points to it. And one that stays empty. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
+	__uint(max_entries, ML_EMPTY_TABLE + 1);
 	__type(key, u32);
 	__type(value, struct ml_mapping_table);
 } mapping_tables SEC(".maps");

@@ -338,4 +338,27 @@ int leave_map(struct pt_regs *regs)
 	return 0;
 }
 
+/* exec: the old address space is gone with all that it held; what follows is another program's. */
+SEC("raw_tp/sched_process_exec")
+int on_exec(void *ctx)
+{
+	struct ml_space *space = current_space();
+	u32 zero = 0;
+	struct ml_control *c = bpf_map_lookup_elem(&control, &zero);
+	struct ml_point *exec;
+
+	if (!space || !c)
+		return 0;
+	space->id = __sync_fetch_and_add(&c->spaces, 1) + 1;
+	space->table = ML_EMPTY_TABLE;
+	exec = bpf_ringbuf_reserve(&events, sizeof(*exec), 0);
+	if (!exec) {
+		count(ML_LOST_RELEASE_RING_FULL);
+		return 0;
+	}
+	fill_head(exec, ML_RECORD_EXEC, 0, space->id, 0);
+	bpf_ringbuf_submit(exec, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -44,6 +44,7 @@ enum ml_record {
 	ML_RECORD_ALLOC = 3, /* struct ml_alloc */
 	ML_RECORD_STACK = 4, /* struct ml_stack */
 	ML_RECORD_SAMPLE = 5, /* struct ml_sample, in tests only */
+	ML_RECORD_EXEC = 6,  /* struct ml_point: `space` is the new one, no op, no address */
 };
 
 /* Why a walk ended. */
@@ -149,6 +150,9 @@ struct ml_mapping {
 
 #define ML_MAX_MAPPINGS 1024
 
+/* Table of a process that has just executed another program: nothing is known of it. */
+#define ML_EMPTY_TABLE 2
+
 /* The executable mappings of an address space, by address. */
 struct ml_mapping_table {
 	u32 count;
@@ -182,7 +186,7 @@ enum ml_unwind_kind {
 /* What user space tells the probes while they run. */
 struct ml_control {
 	u32 recording; /* 0 before and after */
-	u32 unused;
+	u32 spaces;    /* address spaces so far: their ids */
 };
 
 #define ML_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)

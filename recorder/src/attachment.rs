@@ -11,13 +11,10 @@ use memleak_trace::{Description, FrameId, SpaceId};
 
 use crate::clocks;
 use crate::discover::Discovery;
-use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint};
+use crate::kernel::{FIRST_SPACE, Kernel, KernelError, LoadOptions, ProbePoint};
 use crate::modules::Modules;
-use crate::preflight::target::{Target, is_alive, living_thread};
+use crate::preflight::target::{Target, executable, is_alive, living_thread};
 use crate::symbolize::Request;
-
-/// The address space of the target; others come with children and exec.
-pub const SPACE: SpaceId = SpaceId(1);
 
 /// Room for the unwind rows of libraries that are opened later.
 const SPARE_ROWS: usize = 512 * 1024;
@@ -32,6 +29,8 @@ pub struct Attachment {
     modules: Modules,
     discovery: Discovery,
     probes: Vec<ProbePoint>,
+    /// The address space of the target; exec brings a new one.
+    space: SpaceId,
     /// The thread that the probes name.
     task: NonZeroU32,
     /// When it was last seen alive, nanoseconds of `CLOCK_MONOTONIC`.
@@ -49,13 +48,14 @@ impl Attachment {
         page_size: u64,
         verbose: bool,
     ) -> anyhow::Result<Attachment> {
+        let space = SpaceId(FIRST_SPACE as i32);
         let mut modules = Modules::new();
-        modules.refresh(target.pid, SPACE)?;
+        modules.refresh(target.pid, space)?;
         let mut discovery = Discovery::default();
-        let files = discovery.read(modules.mapped(SPACE), &modules, &target.executable);
+        let files = discovery.read(modules.mapped(space), &modules, &target.executable);
         let probes = discovery.points(&files);
         if !probes.iter().any(|point| point.function.symbol == "malloc") {
-            bail!(no_allocator(&target, &modules));
+            bail!(no_allocator(&target, modules.mapped(space)));
         }
         let rows = 2 * discovery.row_count() + SPARE_ROWS;
         let kernel = Kernel::load(LoadOptions {
@@ -73,15 +73,21 @@ impl Attachment {
             modules,
             discovery,
             probes,
+            space,
             task,
             task_seen_ns: clocks::monotonic_ns(),
             vain_refresh: None,
         };
         attachment.tell_mappings()?;
+        attachment.kernel.attach_exec()?;
         for point in &attachment.probes {
             attachment.kernel.attach(point, task)?;
         }
         Ok(attachment)
+    }
+
+    pub fn space(&self) -> SpaceId {
+        self.space
     }
 
     pub fn target(&self) -> &Target {
@@ -99,13 +105,13 @@ impl Attachment {
 
     /// The executable mappings, by address.
     pub fn mapped(&self) -> &[Module] {
-        self.modules.mapped(SPACE)
+        self.modules.mapped(self.space)
     }
 
     /// A walk met an address in no known mapping: a library was opened since, or it is junk.
     /// Returns the mappings that are new; what they hold is known to the probes then.
     pub fn find_mapping(&mut self, address: u64) -> anyhow::Result<Vec<Module>> {
-        let is_known = self.modules.at(SPACE, address).is_some();
+        let is_known = self.modules.at(self.space, address).is_some();
         if is_known
             || self
                 .vain_refresh
@@ -113,10 +119,21 @@ impl Attachment {
         {
             return Ok(Vec::new());
         }
+        self.refresh()
+    }
+
+    /// The target executed another program: nothing is left of what was mapped. Returns what is.
+    pub fn exec(&mut self, space: SpaceId) -> anyhow::Result<Vec<Module>> {
+        self.space = space;
+        self.target.executable = executable(self.target.pid);
+        self.refresh()
+    }
+
+    fn refresh(&mut self) -> anyhow::Result<Vec<Module>> {
         // The target may have ended; then there is nothing to find.
         let new = self
             .modules
-            .refresh(self.target.pid, SPACE)
+            .refresh(self.target.pid, self.space)
             .unwrap_or_default();
         self.vain_refresh = new.is_empty().then(Instant::now);
         if new.is_empty() {
@@ -185,7 +202,7 @@ impl Attachment {
             Location::Anonymous { address, .. } | Location::Kernel { address } => {
                 let module = self
                     .modules
-                    .at(SPACE, address)
+                    .at(self.space, address)
                     .map(|module| module.path.clone());
                 Request {
                     frame,
@@ -209,7 +226,7 @@ impl Attachment {
 
     /// Tells the probes all mappings as they are known now.
     fn tell_mappings(&mut self) -> anyhow::Result<()> {
-        let mapped = self.modules.mapped(SPACE);
+        let mapped = self.modules.mapped(self.space);
         let (rows, left_out) = self.discovery.mapping_rows(mapped, self.kernel.rows());
         for path in left_out {
             eprintln!(
@@ -218,7 +235,7 @@ impl Attachment {
         }
         match self
             .kernel
-            .set_mappings(self.target.pid as u32, SPACE.0 as u32, &rows)
+            .set_mappings(self.target.pid as u32, self.space.0 as u32, &rows)
         {
             Err(error @ KernelError::TooManyMappings { .. }) => {
                 eprintln!("memleak-record: {error}");
@@ -252,9 +269,8 @@ fn living_task(target: &Target) -> Option<NonZeroU32> {
     NonZeroU32::new(u32::try_from(living_thread(target.pid)?).ok()?)
 }
 
-fn no_allocator(target: &Target, modules: &Modules) -> String {
-    let mut files: Vec<&str> = modules
-        .mapped(SPACE)
+fn no_allocator(target: &Target, mapped: &[Module]) -> String {
+    let mut files: Vec<&str> = mapped
         .iter()
         .filter(|module| module.file.is_some())
         .map(|module| module.path.as_str())

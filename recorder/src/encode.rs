@@ -4,11 +4,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use memleak_trace::{Event, FrameId, Note, SpaceId, StackEnd, TraceError, TraceWriter};
+use memleak_trace::{
+    Description, Event, FrameId, Note, SpaceId, StackEnd, TraceError, TraceWriter,
+};
 
 use crate::drain::Chunk;
 use crate::interner::Interner;
-use crate::wire::{RawEvent, Record, WireError, decode};
+use crate::preflight::target;
+use crate::wire::{RawEvent, RawExec, Record, WireError, decode};
 
 /// What the encoder finds in the records and cannot settle itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub enum Finding {
     NewFrames(Vec<FrameId>),
     /// A walk stopped at an address in no known mapping: a library was opened.
     UnknownMapping { address: u64 },
+    /// The target executed another program, in a new address space.
+    Exec { space: SpaceId },
 }
 
 /// Why encoding stopped.
@@ -169,6 +174,7 @@ impl State {
         for record in chunk.records() {
             match decode(record)? {
                 Record::Event(event) => self.event(&event)?,
+                Record::Exec(exec) => self.exec(&exec)?,
                 Record::Stack(stack) => {
                     if stack.end == StackEnd::NoMapping {
                         let address = stack.stopped_at;
@@ -181,6 +187,24 @@ impl State {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// The process is another program from here on; it may be yet another one, or gone, by now.
+    fn exec(&mut self, exec: &RawExec) -> Result<(), EncodeError> {
+        let pid = exec.pid as i32;
+        let space = SpaceId(exec.space as i32);
+        let what = Description::Process {
+            pid,
+            ppid: target::parent(pid).unwrap_or(0),
+            space,
+            command: target::command(pid).join(" "),
+        };
+        self.writer.note(&Note {
+            ts: exec.ts as i64,
+            what,
+        })?;
+        let _ = self.findings.send(Finding::Exec { space });
         Ok(())
     }
 

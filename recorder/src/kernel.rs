@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
-use aya::programs::{ProgramError, UProbe};
+use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
 
 use crate::functions::{Function, PROGRAMS};
@@ -76,6 +76,10 @@ pub struct MappingRow {
     pub row_count: u32,
 }
 
+/// Number of the first address space; exec gives the next ones.
+pub const FIRST_SPACE: u32 = 1;
+/// `ML_EMPTY_TABLE`.
+const EMPTY_TABLE: u32 = 2;
 /// `ML_MAPPING_INNER`.
 pub const MAPPING_INNER: u16 = 1;
 /// `ML_MAPPING_WRAPPER`.
@@ -107,7 +111,7 @@ struct Space {
 #[derive(Clone, Copy)]
 struct Control {
     recording: u32,
-    unused: u32,
+    spaces: u32,
 }
 
 // SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
@@ -176,11 +180,14 @@ impl Kernel {
         };
         let rows = RowArena::map(rows.fd().as_fd(), options.row_capacity as usize)
             .map_err(KernelError::Rows)?;
-        Ok(Kernel {
+        let mut kernel = Kernel {
             ebpf,
             rows,
             table_generation: 0,
-        })
+        };
+        // A generation of its own: what threads remember of 0 is nothing.
+        kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
+        Ok(kernel)
     }
 
     /// Probes a function of the process of `task`, a living thread: entry, and return where its
@@ -237,7 +244,7 @@ impl Kernel {
     pub fn set_recording(&mut self, recording: bool) -> Result<(), KernelError> {
         let control = Control {
             recording: u32::from(recording),
-            unused: 0,
+            spaces: FIRST_SPACE,
         };
         self.array::<Control>("control")?
             .set(0, control, 0)
@@ -262,20 +269,9 @@ impl Kernel {
     ) -> Result<(), KernelError> {
         let kept = mappings.len().min(MAX_MAPPINGS);
         self.table_generation += 1;
-        let mut table = Box::new(MappingTable {
-            count: kept as u32,
-            generation: self.table_generation,
-            rows: [MappingRow::default(); MAX_MAPPINGS],
-        });
-        table.rows[..kept].copy_from_slice(&mappings[..kept]);
         // Two tables: walks under way still use the other one.
         let index = self.table_generation % 2;
-        self.array::<MappingTable>("mapping_tables")?
-            .set(index, *table, 0)
-            .map_err(|source| KernelError::Map {
-                name: "mapping_tables",
-                source,
-            })?;
+        self.set_table(index, self.table_generation, &mappings[..kept])?;
         let map = self
             .ebpf
             .map_mut("spaces")
@@ -302,6 +298,41 @@ impl Kernel {
             });
         }
         Ok(())
+    }
+
+    fn set_table(
+        &mut self,
+        index: u32,
+        generation: u32,
+        mappings: &[MappingRow],
+    ) -> Result<(), KernelError> {
+        let mut table = Box::new(MappingTable {
+            count: mappings.len() as u32,
+            generation,
+            rows: [MappingRow::default(); MAX_MAPPINGS],
+        });
+        table.rows[..mappings.len()].copy_from_slice(mappings);
+        self.array::<MappingTable>("mapping_tables")?
+            .set(index, *table, 0)
+            .map_err(|source| KernelError::Map {
+                name: "mapping_tables",
+                source,
+            })
+    }
+
+    /// Follows the processes of `spaces` through exec.
+    pub fn attach_exec(&mut self) -> Result<(), KernelError> {
+        let name = "on_exec";
+        let program: &mut RawTracePoint = self
+            .ebpf
+            .program_mut(name)
+            .ok_or(KernelError::Missing(name))?
+            .try_into()
+            .map_err(|source| KernelError::Program { name, source })?;
+        program
+            .load()
+            .and_then(|()| program.attach("sched_process_exec").map(drop))
+            .map_err(|source| KernelError::Program { name, source })
     }
 
     /// The counters, summed over the CPUs.

@@ -12,7 +12,7 @@ use memleak_trace::header::{self, Header, Machine, Probe, VERSION};
 use memleak_trace::writer::WriterOptions;
 use memleak_trace::{Description, Note, TraceWriter};
 
-use crate::attachment::{Attachment, SPACE, print_probes};
+use crate::attachment::{Attachment, print_probes};
 use crate::cli::Options;
 use crate::drain::Drain;
 use crate::encode::{Encoder, Finding, Progress, Written};
@@ -102,7 +102,7 @@ impl Session {
         self.note(Description::Process {
             pid: target.pid,
             ppid: target.ppid,
-            space: SPACE,
+            space: self.attachment.space(),
             command: target.command.join(" "),
         });
         for module in self.attachment.mapped() {
@@ -127,6 +127,11 @@ impl Session {
                 }
                 Finding::UnknownMapping { address } => {
                     for module in self.attachment.find_mapping(address)? {
+                        self.note(Description::Module(module));
+                    }
+                }
+                Finding::Exec { space } => {
+                    for module in self.attachment.exec(space)? {
                         self.note(Description::Module(module));
                     }
                 }

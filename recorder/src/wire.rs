@@ -7,6 +7,7 @@ use memleak_trace::{FrameId, Op, StackEnd};
 pub enum Record {
     Event(RawEvent),
     Stack(RawStack),
+    Exec(RawExec),
 }
 
 /// An event whose stack is still a hash.
@@ -22,6 +23,16 @@ pub struct RawEvent {
     pub size: u64,
     /// Hash of the stack; `None` where the event has none or it could not be told.
     pub stack: Option<StackHash>,
+}
+
+/// A process executed another program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawExec {
+    pub pid: u32,
+    /// The new address space.
+    pub space: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
 }
 
 /// The probes' name for a stack.
@@ -95,6 +106,7 @@ const RECORD_POINT: u16 = 1;
 const RECORD_RANGE: u16 = 2;
 const RECORD_ALLOC: u16 = 3;
 const RECORD_STACK: u16 = 4;
+const RECORD_EXEC: u16 = 6;
 const RECORD_SAMPLE: u16 = 5;
 
 const POINT_BYTES: usize = 32;
@@ -123,7 +135,12 @@ pub fn decode(bytes: &[u8]) -> Result<Record, WireError> {
             u64_at(bytes, 40)?,
         )?)),
         RECORD_STACK if bytes.len() >= STACK_HEAD_BYTES => stack(bytes).map(Record::Stack),
-        RECORD_POINT..=RECORD_STACK => Err(WireError::Short(bytes.len())),
+        RECORD_EXEC if bytes.len() >= POINT_BYTES => Ok(Record::Exec(RawExec {
+            pid: u32_at(bytes, 8)?,
+            space: u32_at(bytes, 4)?,
+            ts: u64_at(bytes, 16)?,
+        })),
+        RECORD_POINT..=RECORD_STACK | RECORD_EXEC => Err(WireError::Short(bytes.len())),
         other => Err(WireError::Shape(other)),
     }
 }
@@ -246,6 +263,7 @@ mod tests {
             ("ML_RECORD_RANGE", RECORD_RANGE),
             ("ML_RECORD_ALLOC", RECORD_ALLOC),
             ("ML_RECORD_STACK", RECORD_STACK),
+            ("ML_RECORD_EXEC", RECORD_EXEC),
             ("ML_RECORD_SAMPLE", RECORD_SAMPLE),
         ];
         for (name, value) in shapes {

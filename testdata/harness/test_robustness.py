@@ -8,7 +8,7 @@ import time
 
 import compare
 import pytest
-from session import PATIENCE_S, Program, Recording, as_root, binary, build_programs, report_of
+from session import PATIENCE_S, Program, Recording, as_root, binary, build_programs, record_program, report_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,6 +29,17 @@ def test_the_recording_outlives_the_main_thread(tmp_path):
     report = report_of(trace)
     assert compare.outstanding_of(report, "thread_that_stays", "heap") == (14000, 20)
     assert "the probed thread ended" in report["trace"]["lost"]["by_cause"]
+
+
+def test_exec_ends_a_heap(tmp_path):
+    """What the old program held is gone, not outstanding; what the new one allocates is counted, and
+    its stacks are found as soon as its mappings are."""
+    truth, report = record_program("exec_again", tmp_path / "trace.parquet")
+    assert not compare.losses(report)
+    heap = report["domains"]["heap"]
+    assert (heap["bytes"], heap["count"]) == (truth["sites"][0]["bytes"], truth["sites"][0]["count"])
+    assert heap["total_count"] == truth["sites"][0]["count"] + 5
+    assert report["trace"]["processes"][0]["command"].endswith("exec_again again")
 
 
 def kill_recorder(recording):

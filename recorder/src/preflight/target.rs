@@ -91,19 +91,32 @@ pub fn check(pid: i32) -> Result<Target, Error> {
         Program::Go => return Err(Error::Go(pid)),
         Program::Other => return Err(Error::NotX86_64(pid)),
     }
-    let link = std::fs::read_link(format!("/proc/{living_thread}/exe")).unwrap_or_default();
-    let command = std::fs::read(format!("/proc/{living_thread}/cmdline")).unwrap_or_default();
     Ok(Target {
         pid,
         ppid: stat.ppid,
         living_thread,
-        command: parse_command(&command),
-        executable: link
-            .display()
-            .to_string()
-            .trim_end_matches(" (deleted)")
-            .to_owned(),
+        command: command(living_thread),
+        executable: executable(living_thread),
     })
+}
+
+/// The arguments that the task's process was started with; none if it has ended.
+pub fn command(task: i32) -> Vec<String> {
+    parse_command(&std::fs::read(format!("/proc/{task}/cmdline")).unwrap_or_default())
+}
+
+/// Path of its program, as the process sees it; empty if it has ended.
+pub fn executable(task: i32) -> String {
+    let link = std::fs::read_link(format!("/proc/{task}/exe")).unwrap_or_default();
+    link.display()
+        .to_string()
+        .trim_end_matches(" (deleted)")
+        .to_owned()
+}
+
+/// Its parent; `None` if it has ended.
+pub fn parent(task: i32) -> Option<i32> {
+    stat(task).map(|stat| stat.ppid)
 }
 
 /// The threads of a process, the leader first; empty if there is no such process.
