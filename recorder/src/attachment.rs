@@ -11,7 +11,8 @@ use memleak_trace::{Description, FrameId, SpaceId};
 
 use crate::clocks;
 use crate::discover::Discovery;
-use crate::kernel::{FIRST_SPACE, Kernel, KernelError, LoadOptions, ProbePoint};
+use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint};
+use crate::layout::FIRST_SPACE;
 use crate::modules::Modules;
 use crate::preflight::target::{Target, executable, is_alive, living_thread};
 use crate::symbolize::Request;

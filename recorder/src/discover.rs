@@ -8,7 +8,8 @@ use object::ReadCache;
 
 use crate::elf::Elf;
 use crate::functions::{FUNCTIONS, Shape};
-use crate::kernel::{MAPPING_INNER, MAPPING_WRAPPER, MappingRow, ProbePoint};
+use crate::kernel::ProbePoint;
+use crate::layout::{MAPPING_INNER, MAPPING_WRAPPER, MappingRow};
 use crate::modules::{Modules, OpenedFile};
 use crate::prologue;
 use crate::row_arena::{RowArena, RowRange};

@@ -9,6 +9,10 @@ use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
 
 use crate::functions::{Function, PROGRAMS};
+use crate::layout::{
+    COOKIE_CHECK_CALLER, Control, Counters, EMPTY_TABLE, FIRST_SPACE, MAX_MAPPINGS, MappingRow,
+    MappingTable, Space,
+};
 use crate::row_arena::RowArena;
 use crate::wire::op_number;
 
@@ -60,80 +64,6 @@ pub struct LoadOptions {
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
-}
-
-/// `struct ml_mapping`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MappingRow {
-    pub start: u64,
-    pub end: u64,
-    pub file_offset: u64,
-    pub file_id: u32,
-    pub generation: u16,
-    pub flags: u16,
-    pub first_row: u32,
-    pub row_count: u32,
-}
-
-/// Number of the first address space; exec gives the next ones.
-pub const FIRST_SPACE: u32 = 1;
-/// `ML_EMPTY_TABLE`.
-const EMPTY_TABLE: u32 = 2;
-/// `ML_MAPPING_INNER`.
-pub const MAPPING_INNER: u16 = 1;
-/// `ML_MAPPING_WRAPPER`.
-pub const MAPPING_WRAPPER: u16 = 2;
-/// `ML_MAX_MAPPINGS`.
-pub const MAX_MAPPINGS: usize = 1024;
-/// `ML_COOKIE_CHECK_CALLER`, set in a cookie above the operation's number.
-const COOKIE_CHECK_CALLER: u64 = 1 << 16;
-
-/// `struct ml_mapping_table`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct MappingTable {
-    count: u32,
-    generation: u32,
-    rows: [MappingRow; MAX_MAPPINGS],
-}
-
-/// `struct ml_space`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Space {
-    id: u32,
-    table: u32,
-}
-
-/// `struct ml_control`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Control {
-    recording: u32,
-    spaces: u32,
-}
-
-// SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
-unsafe impl Pod for MappingTable {}
-// SAFETY: as above.
-unsafe impl Pod for Space {}
-// SAFETY: as above.
-unsafe impl Pod for Control {}
-
-const _: () = assert!(size_of::<MappingRow>() == 40);
-const _: () = assert!(size_of::<MappingTable>() == 8 + 40 * MAX_MAPPINGS);
-
-/// Counters of the probes, in the order of `enum ml_counter`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub lost_alloc_ring_full: u64,
-    pub lost_release_ring_full: u64,
-    pub lost_no_task_storage: u64,
-    pub defect_stack_unpublished: u64,
-    pub defect_stack_unread: u64,
-    pub stacks_published: u64,
-    pub events: u64,
 }
 
 /// A function to be probed, and where.
@@ -351,16 +281,7 @@ impl Kernel {
             name: "counters",
             source,
         })?;
-        let value = |index: usize| values.get(index).copied().unwrap_or(0);
-        Ok(Counters {
-            lost_alloc_ring_full: value(0),
-            lost_release_ring_full: value(1),
-            lost_no_task_storage: value(2),
-            defect_stack_unpublished: value(3),
-            defect_stack_unread: value(4),
-            stacks_published: value(5),
-            events: value(6),
-        })
+        Ok(Counters::from_values(&values))
     }
 
     fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, T>, KernelError> {

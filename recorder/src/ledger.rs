@@ -2,7 +2,7 @@
 
 use memleak_trace::{Description, Note};
 
-use crate::kernel::Counters;
+use crate::layout::Counters;
 
 /// What was lost until when.
 #[derive(Debug)]

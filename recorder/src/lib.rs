@@ -10,6 +10,7 @@ pub mod encode;
 pub mod functions;
 pub mod interner;
 pub mod kernel;
+pub mod layout;
 pub mod ledger;
 pub mod maps;
 pub mod modules;

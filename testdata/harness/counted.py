@@ -50,12 +50,12 @@ class Counted:
         self._wait_for(lambda: text in self.output.read_text(errors="replace"), f"for {text!r} in its output")
 
     def wait_until_frozen(self):
-        """The program came to its end: the figures, while it stands still."""
+        """The program came to its end, or sent itself SIGUSR2: the figures, while it stands still."""
         self._wait_for(self.figures_path.exists, "for its figures")
         return json.loads(self.figures_path.read_text())
 
     def freeze(self):
-        """Stops it where it is: the figures, while it stands still."""
+        """Stops it where it is, best in a quiet moment: the figures, while it stands still."""
         self.signal(signal.SIGUSR2)
         return self.wait_until_frozen()
 

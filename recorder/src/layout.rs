@@ -1,0 +1,124 @@
+//! The maps' values as `bpf/memleak.h` lays them out; a test here reads that file.
+
+use aya::Pod;
+
+/// `struct ml_mapping`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MappingRow {
+    pub start: u64,
+    pub end: u64,
+    pub file_offset: u64,
+    pub file_id: u32,
+    pub generation: u16,
+    pub flags: u16,
+    pub first_row: u32,
+    pub row_count: u32,
+}
+
+/// Number of the first address space; exec gives the next ones.
+pub const FIRST_SPACE: u32 = 1;
+/// `ML_EMPTY_TABLE`.
+pub const EMPTY_TABLE: u32 = 2;
+/// `ML_MAPPING_INNER`.
+pub const MAPPING_INNER: u16 = 1;
+/// `ML_MAPPING_WRAPPER`.
+pub const MAPPING_WRAPPER: u16 = 2;
+/// `ML_MAX_MAPPINGS`.
+pub const MAX_MAPPINGS: usize = 1024;
+/// `ML_COOKIE_CHECK_CALLER`, set in a cookie above the operation's number.
+pub const COOKIE_CHECK_CALLER: u64 = 1 << 16;
+
+/// `struct ml_mapping_table`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct MappingTable {
+    pub count: u32,
+    pub generation: u32,
+    pub rows: [MappingRow; MAX_MAPPINGS],
+}
+
+/// `struct ml_space`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Space {
+    pub id: u32,
+    pub table: u32,
+}
+
+/// `struct ml_control`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Control {
+    pub recording: u32,
+    pub spaces: u32,
+}
+
+// SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
+unsafe impl Pod for MappingTable {}
+// SAFETY: as above.
+unsafe impl Pod for Space {}
+// SAFETY: as above.
+unsafe impl Pod for Control {}
+
+const _: () = assert!(size_of::<MappingRow>() == 40);
+const _: () = assert!(size_of::<MappingTable>() == 8 + 40 * MAX_MAPPINGS);
+
+/// Counters of the probes, in the order of `enum ml_counter`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub lost_alloc_ring_full: u64,
+    pub lost_release_ring_full: u64,
+    pub lost_no_task_storage: u64,
+    pub defect_stack_unpublished: u64,
+    pub defect_stack_unread: u64,
+    pub stacks_published: u64,
+    pub events: u64,
+}
+
+impl Counters {
+    /// The counters by their numbers; what is missing counts as 0.
+    pub fn from_values(values: &[u64]) -> Counters {
+        let value = |index: usize| values.get(index).copied().unwrap_or(0);
+        Counters {
+            lost_alloc_ring_full: value(0),
+            lost_release_ring_full: value(1),
+            lost_no_task_storage: value(2),
+            defect_stack_unpublished: value(3),
+            defect_stack_unread: value(4),
+            stacks_published: value(5),
+            events: value(6),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each constant stands in the header with this very value.
+    #[test]
+    fn constants_are_those_of_the_contract() {
+        let header = include_str!("../../bpf/memleak.h");
+        let lines = [
+            format!("#define ML_EMPTY_TABLE {EMPTY_TABLE}"),
+            format!("#define ML_MAPPING_INNER {MAPPING_INNER}"),
+            format!("#define ML_MAPPING_WRAPPER {MAPPING_WRAPPER}"),
+            format!("#define ML_MAX_MAPPINGS {MAX_MAPPINGS}"),
+            format!(
+                "#define ML_COOKIE_CHECK_CALLER (1 << {})",
+                COOKIE_CHECK_CALLER.ilog2()
+            ),
+            "ML_LOST_ALLOC_RING_FULL = 0,".to_owned(),
+            "ML_LOST_RELEASE_RING_FULL = 1,".to_owned(),
+            "ML_LOST_NO_TASK_STORAGE = 2,".to_owned(),
+            "ML_DEFECT_STACK_UNPUBLISHED = 3,".to_owned(),
+            "ML_DEFECT_STACK_UNREAD = 4,".to_owned(),
+            "ML_COUNT_STACKS_PUBLISHED = 5,".to_owned(),
+            "ML_COUNT_EVENTS = 6,".to_owned(),
+        ];
+        for line in lines {
+            assert!(header.lines().any(|known| known.trim() == line), "{line}");
+        }
+    }
+}
