@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::analysis::Moment;
-use crate::units::{parse_duration, parse_moment, parse_size};
+use crate::units::{parse_age, parse_moment};
+use memleak_trace::quantity::parse_size;
 
 const EXAMPLES: &str = "\
 EXAMPLES:
@@ -57,7 +58,7 @@ pub struct ReportArguments {
 
     /// Count only outstanding allocations at least this old: 500ms, 30s, 5m; a bare number is
     /// milliseconds
-    #[arg(short, long, value_name = "AGE", value_parser = parse_duration)]
+    #[arg(short, long, value_name = "AGE", value_parser = parse_age)]
     pub older: Option<u64>,
 
     /// Count only outstanding allocations of at least this size: 4096, 64KiB, 1MiB

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
-use crate::quantity;
+use memleak_trace::quantity::{parse_duration, parse_size};
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +86,11 @@ struct Args {
     force: bool,
 
     /// Stop after this time: 500ms, 30s, 5m.
-    #[arg(long, value_name = "TIME", value_parser = quantity::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
 
     /// Buffer between kernel and recorder, a power of two.
-    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = quantity::parse_ring_size)]
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring_size)]
     ring_size: u32,
 
     /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
@@ -210,6 +210,17 @@ fn remarks(args: &Args) -> Vec<String> {
         .collect()
 }
 
+/// Bytes of a ring: what the kernel accepts is a power of two of at least a page that fits 32 bits.
+fn parse_ring_size(text: &str) -> Result<u32, String> {
+    let bytes = parse_size(text).map_err(|error| error.to_string())?;
+    u32::try_from(bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two() && *bytes >= 4096)
+        .ok_or_else(|| {
+            "the ring must be a power of two between 4096 and 2GiB, for example 64MiB".to_owned()
+        })
+}
+
 /// A Parquet file is finished by its end and rewritten on the way: a pipe cannot hold it.
 fn output_path(text: &str) -> Result<PathBuf, String> {
     match text {
@@ -258,6 +269,16 @@ mod tests {
         assert_eq!(options.ring_bytes, 1 << 20);
         assert!(options.force && options.verbose && options.force_seccomp);
         assert!(options.remarks.is_empty());
+    }
+
+    /// The kernel refuses a ring that is no power of two, less than a page, or past 32 bits.
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(parse_ring_size("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_ring_size("2GiB"), Ok(1 << 31));
+        for text in ["0", "2048", "3MiB", "4GiB"] {
+            assert!(parse_ring_size(text).is_err(), "{text}");
+        }
     }
 
     /// memleak's limits are accepted and answered.

@@ -109,7 +109,8 @@ impl Discovery {
                     end: module.start.saturating_add(module.length),
                     file_offset: module.file_offset,
                     file_id: module.file.map_or(0, |id| id.0),
-                    generation: 0,
+                    // Addresses without a file mean something in their address space only.
+                    generation: module.space.0 as u16,
                     flags: facts.map_or(0, |(_, facts)| facts.flags),
                     first_row: range.first,
                     row_count: range.count,

@@ -17,7 +17,6 @@ pub mod modules;
 pub mod output;
 pub mod preflight;
 pub mod prologue;
-pub mod quantity;
 pub mod ring_fill;
 pub mod row_arena;
 pub mod rss;

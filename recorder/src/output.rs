@@ -6,6 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use memleak_trace::wall::utc;
+
 /// Why a trace cannot be written where it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -32,14 +34,10 @@ pub struct Caller {
 
 /// `memleak-PID-DATE.parquet`, with the date in UTC so that names sort by time.
 pub fn default_name(pid: i32, now: SystemTime) -> PathBuf {
-    let seconds = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
-    let (year, month, day) = civil_date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    PathBuf::from(format!(
-        "memleak-{pid}-{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z.parquet"
-    ))
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall_ns = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+    let date = utc(wall_ns).replace(['-', ':'], "");
+    PathBuf::from(format!("memleak-{pid}-{date}.parquet"))
 }
 
 /// Fails with one sentence if a trace cannot be created at `path`. Creates nothing.
@@ -120,24 +118,6 @@ fn writable(path: &Path, named: &Path) -> Result<(), Error> {
         0 => Ok(()),
         _ => Err(unwritable(io::Error::last_os_error())),
     }
-}
-
-/// Year, month and day of a day since 1970, in the Gregorian calendar.
-fn civil_date(days: u64) -> (u64, u64, u64) {
-    // Years that begin in March put the leap day last; 719,468 days lie before 1970 from year 0.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 {
-        march_month + 3
-    } else {
-        march_month - 9
-    };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// SIGINT or SIGTERM.
+    /// SIGINT, SIGTERM, or SIGHUP: the terminal is gone.
     Signal,
     /// Every thread of the target has ended.
     TargetEnded,
@@ -23,7 +23,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Blocks SIGINT and SIGTERM for this thread and those it starts later, and watches them and
+    /// Blocks these signals for this thread and those it starts later, and watches them and
     /// the process `pid` instead. Call it before any thread is started.
     pub fn new(pid: i32) -> io::Result<Watch> {
         // SAFETY: the set is initialized by sigemptyset before use; both calls take valid pointers.
@@ -32,6 +32,7 @@ impl Watch {
             libc::sigemptyset(&mut set);
             libc::sigaddset(&mut set, libc::SIGINT);
             libc::sigaddset(&mut set, libc::SIGTERM);
+            libc::sigaddset(&mut set, libc::SIGHUP);
             let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
             if error != 0 {
                 return Err(io::Error::from_raw_os_error(error));

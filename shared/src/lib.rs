@@ -5,9 +5,10 @@
 //!
 //! - [`op`]: the operations, by name, and what each does to memory
 //! - [`event`], [`stack`], [`describe`]: the rows
-//! - [`header`]: what must be known to judge a trace
+//! - [`header`]: what must be known to judge a trace; [`wall`]: its times on the wall clock
 //! - [`columns`]: where a row lies in the file, how it is encoded, and why so;
 //!   [`description_row`]: which field of a description is in which column
+//! - [`quantity`]: sizes and durations as users write them
 //! - [`writer`] and [`reader`]: rows to file and back; [`batch`]: rows as columns
 //! - `trailer`, `chain`: what makes a trace readable that was never closed; [`repair`]
 
@@ -25,6 +26,7 @@ pub mod header;
 mod merge;
 pub mod op;
 mod open;
+pub mod quantity;
 pub mod reader;
 pub mod repair;
 mod row_group;
@@ -33,6 +35,7 @@ pub mod stack;
 pub mod totals;
 mod trace_file;
 mod trailer;
+pub mod wall;
 pub mod writer;
 
 pub use batch::Batch;

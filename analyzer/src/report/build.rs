@@ -8,7 +8,7 @@ use memleak_trace::{Domain, StackEnd};
 use super::frames::frames;
 use super::{
     AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, ProcessReport, Report,
-    ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Window, wall,
+    ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
@@ -60,18 +60,18 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
         },
         domains: domains(analysis),
         stacks,
-        at_wall_ns: wall::wall_ns(&analysis.header.clock, analysis.at),
+        at_wall_ns: memleak_trace::wall::wall_ns(&analysis.header.clock, analysis.at),
         stacks_outstanding: tables.outstanding_stacks()?,
     })
 }
 
 fn trace(path: &Path, analysis: &Analysis) -> Trace {
     let recording = &analysis.recording;
-    let started = wall::wall_ns(&analysis.header.clock, recording.start());
+    let started = memleak_trace::wall::wall_ns(&analysis.header.clock, recording.start());
     let anomalies = analysis.replay.anomalies();
     Trace {
         path: path.display().to_string(),
-        started: wall::utc(started),
+        started: memleak_trace::wall::utc(started),
         duration_ns: since_start(analysis, recording.end()),
         events: recording.events,
         complete: analysis.condition.complete,
