@@ -1,10 +1,11 @@
 //! Finds what to probe in the files that a process has mapped, and what the probes must know of them.
 
 use std::collections::HashMap;
+use std::os::unix::fs::FileExt;
 
 use memleak_trace::FileId;
 use memleak_trace::describe::Module;
-use object::ReadCache;
+use object::{ReadCache, ReadRef};
 
 use crate::elf::Elf;
 use crate::functions::{FUNCTIONS, Shape};
@@ -126,9 +127,25 @@ impl Discovery {
 const IS_LIBC: &str = "__libc_start_main";
 const IS_LOADER: &str = "_dl_debug_state";
 
+/// A file up to this size is read as a whole: piece by piece, each symbol's name is a read of its own.
+const WHOLE_FILE: u64 = 256 << 20;
+
 fn read_file(file: &OpenedFile, executable: &str) -> Option<FileFacts> {
-    let cache = ReadCache::new(file.file());
-    let elf = Elf::parse(&cache).ok()?;
+    let length = file.file().metadata().ok()?.len();
+    if length > WHOLE_FILE {
+        let cache = ReadCache::new(file.file());
+        return Some(read_elf(&Elf::parse(&cache).ok()?, file, executable));
+    }
+    let mut bytes = vec![0; length as usize];
+    file.file().read_exact_at(&mut bytes, 0).ok()?;
+    Some(read_elf(&Elf::parse(&bytes[..]).ok()?, file, executable))
+}
+
+fn read_elf<'data, R: ReadRef<'data>>(
+    elf: &Elf<'data, R>,
+    file: &OpenedFile,
+    executable: &str,
+) -> FileFacts {
     let symbols: Vec<&str> = FUNCTIONS.iter().map(|function| function.symbol).collect();
     let found = elf.functions(&symbols);
     let defines = |symbol: &str| found.iter().any(|function| function.symbol == symbol);
@@ -136,7 +153,7 @@ fn read_file(file: &OpenedFile, executable: &str) -> Option<FileFacts> {
     let is_allocator = defines("malloc") || defines("free");
     let is_libc = elf.exports(IS_LIBC);
     let mut facts = FileFacts {
-        rows: unwind_rows(&elf),
+        rows: unwind_rows(elf),
         is_libc,
         ..FileFacts::default()
     };
@@ -147,7 +164,7 @@ fn read_file(file: &OpenedFile, executable: &str) -> Option<FileFacts> {
         facts.flags |= MAPPING_WRAPPER;
     }
     if !is_allocator {
-        return Some(facts);
+        return facts;
     }
     for function in FUNCTIONS {
         let Some(found) = found.iter().find(|found| found.symbol == function.symbol) else {
@@ -170,5 +187,5 @@ fn read_file(file: &OpenedFile, executable: &str) -> Option<FileFacts> {
             check_caller: false,
         });
     }
-    Some(facts)
+    facts
 }

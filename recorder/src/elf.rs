@@ -52,7 +52,8 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
             let Some(name) = names.iter().find(|known| **known == name) else {
                 continue;
             };
-            if symbol.kind() != SymbolKind::Text || !symbol.is_definition() {
+            // A program's own static function may have such a name, too.
+            if symbol.kind() != SymbolKind::Text || !symbol.is_definition() || symbol.is_local() {
                 continue;
             }
             let length = match symbol.size() {
