@@ -47,13 +47,18 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
     /// The defined functions with these names, from the dynamic symbols and the full table.
     pub fn functions(&self, names: &[&str]) -> Vec<FoundFunction> {
         let mut found: HashMap<&str, FoundFunction> = HashMap::new();
+        let is_static = self.file.imports().is_ok_and(|imports| imports.is_empty());
         for symbol in self.file.dynamic_symbols().chain(self.file.symbols()) {
             let Ok(name) = symbol.name() else { continue };
             let Some(name) = names.iter().find(|known| **known == name) else {
                 continue;
             };
-            // A program's own static function may have such a name, too.
-            if symbol.kind() != SymbolKind::Text || !symbol.is_definition() || symbol.is_local() {
+            if symbol.kind() != SymbolKind::Text || !symbol.is_definition() {
+                continue;
+            }
+            // A program's own static function may have such a name, too; but libc's are local in a
+            // static program that is position-independent.
+            if symbol.is_local() && !is_static {
                 continue;
             }
             let length = match symbol.size() {

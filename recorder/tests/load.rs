@@ -1,6 +1,7 @@
 //! The kernel accepts every program, with and without what tests switch on. Needs root.
 
-use memleak_record::kernel::{Counters, Kernel, LoadOptions};
+use memleak_record::kernel::{Kernel, LoadOptions};
+use memleak_record::layout::Counters;
 
 fn load(sample_every: u32) {
     let kernel = Kernel::load(LoadOptions {

@@ -100,6 +100,7 @@ impl Recording {
                 let end = self.stacks.get(&hash).map(|stack| stack.end);
                 *self.allocations.entry(end).or_default() += 1;
             }
+            Record::Exec(exec) => panic!("process {} executed another program", exec.pid),
         }
     }
 }
