@@ -8,7 +8,7 @@ import time
 
 import compare
 import pytest
-from session import PATIENCE_S, Program, Recording, as_root, binary, build_programs, record_program, report_of
+from session import PATIENCE_S, Program, Recording, analyze, as_root, binary, build_programs, record_program, report_of
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,6 +29,7 @@ def test_the_recording_outlives_the_main_thread(tmp_path):
     report = report_of(trace)
     assert compare.outstanding_of(report, "thread_that_stays", "heap") == (14000, 20)
     assert "the probed thread ended" in report["trace"]["lost"]["by_cause"]
+    assert "lost: an unknown number of events" in analyze(trace)
 
 
 def test_exec_ends_a_heap(tmp_path):

@@ -74,7 +74,8 @@ fn condition(report: &Report) -> String {
 
 fn lost(losses: &Losses) -> String {
     match losses.total {
-        0 => "lost: nothing".to_owned(),
+        0 if losses.by_cause.is_empty() => "lost: nothing".to_owned(),
+        0 => "lost: an unknown number of events; the figures may be off".to_owned(),
         total => format!(
             "lost: {} events happened and are not in the trace; figures may be off by as much",
             show_count(total)
@@ -104,7 +105,11 @@ fn tallies(losses: &Losses) -> Vec<String> {
                 show_duration(only.to_ns)
             ),
         };
-        format!("  {}: {}{when}", cause, show_count(*count))
+        let number = match count {
+            0 => "an unknown number".to_owned(),
+            count => show_count(*count),
+        };
+        format!("  {cause}: {number}{when}")
     };
     losses.by_cause.iter().map(line).collect()
 }

@@ -77,7 +77,10 @@ impl Resolver {
     /// Names at file offsets: with debug information, else from the symbol tables, else none.
     fn look_up(&mut self, file: &OpenedFile, offsets: &[u64]) -> Vec<Option<Sym<'static>>> {
         if !self.undebuggable.contains(&file.id()) {
-            if let Some(syms) = self.ask(file, offsets, true) {
+            if let Some(mut syms) = self.ask(file, offsets, true) {
+                for (sym, offset) in syms.iter_mut().zip(offsets) {
+                    self.find_start(file, sym.as_mut(), *offset);
+                }
                 return syms;
             }
             // Offset 0 holds no code: if even that fails, it is the file that cannot be read.
@@ -93,6 +96,19 @@ impl Resolver {
         }
         self.ask(file, offsets, false)
             .unwrap_or_else(|| vec![None; offsets.len()])
+    }
+
+    /// Debug information gives no start for a function in several pieces (hot and cold code):
+    /// blazesym says 0 then. The symbol table knows where the piece begins.
+    fn find_start(&mut self, file: &OpenedFile, sym: Option<&mut Sym<'static>>, offset: u64) {
+        let Some(sym) = sym.filter(|sym| sym.addr == 0) else {
+            return;
+        };
+        let plain = self.ask(file, &[offset], false);
+        if let Some(Some(plain)) = plain.and_then(|mut found| found.pop()) {
+            sym.addr = plain.addr;
+            sym.offset = plain.offset;
+        }
     }
 
     /// `None` if the file cannot be read this way.
@@ -168,7 +184,7 @@ fn unnamed(request: &Request) -> Symbol {
 fn fill(row: &mut Symbol, sym: Sym<'_>, before: u64) {
     if !sym.name.is_empty() {
         row.function = Some(sym.name.into_owned());
-        row.function_offset = Some(sym.offset as u64 + before);
+        row.function_offset = (sym.addr != 0).then_some(sym.offset as u64 + before);
     }
     (row.file, row.line) = place(sym.code_info.as_deref());
     // blazesym lists the outermost first.
