@@ -16,6 +16,7 @@ use crate::layout::FIRST_SPACE;
 use crate::modules::Modules;
 use crate::preflight::target::{Target, executable, is_alive, living_thread};
 use crate::symbolize::Request;
+use crate::talk::say;
 
 /// Room for the unwind rows of libraries that are opened later.
 const SPARE_ROWS: usize = 512 * 1024;
@@ -167,9 +168,9 @@ impl Attachment {
         let now = clocks::monotonic_ns();
         let window_ns = u64::try_from(now - self.task_seen_ns).unwrap_or(0);
         self.task_seen_ns = now;
-        eprintln!(
+        say(format_args!(
             "memleak-record: thread {last} has ended, and the probes with it; they were moved to thread {next}"
-        );
+        ));
         let cause = "the probed thread ended".to_owned();
         Some(Description::Loss {
             cause,
@@ -220,7 +221,9 @@ impl Attachment {
     fn attach_again(&mut self, points: &[ProbePoint]) {
         for point in points {
             if let Err(error) = self.kernel.attach(point, self.task) {
-                eprintln!("memleak-record: {error}; its allocations are not recorded");
+                say(format_args!(
+                    "memleak-record: {error}; its allocations are not recorded"
+                ));
             }
         }
     }
@@ -230,16 +233,16 @@ impl Attachment {
         let mapped = self.modules.mapped(self.space);
         let (rows, left_out) = self.discovery.mapping_rows(mapped, self.kernel.rows());
         for path in left_out {
-            eprintln!(
+            say(format_args!(
                 "memleak-record: no room for the unwind information of {path}: stacks may end there"
-            );
+            ));
         }
         match self
             .kernel
             .set_mappings(self.target.pid as u32, self.space.0 as u32, &rows)
         {
             Err(error @ KernelError::TooManyMappings { .. }) => {
-                eprintln!("memleak-record: {error}");
+                say(format_args!("memleak-record: {error}"));
                 Ok(())
             }
             other => Ok(other?),
@@ -258,10 +261,10 @@ pub fn print_probes(probes: &[ProbePoint]) {
             .filter(|point| point.object == object)
             .map(|point| point.function.symbol)
             .collect();
-        eprintln!(
+        say(format_args!(
             "probing {object}, whose symbols define {}",
             functions.join(" ")
-        );
+        ));
     }
 }
 

@@ -24,6 +24,7 @@ mod run;
 pub mod session;
 pub mod status;
 pub mod symbolize;
+pub mod talk;
 pub mod unwind_rows;
 pub mod watch;
 pub mod wire;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use memleak_record::cli::{self, Request};
+use memleak_record::talk::say;
 
 fn main() -> ExitCode {
     let request = match cli::parse(std::env::args_os()) {
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("memleak-record: {}", sentence(&error));
+            say(format_args!("memleak-record: {}", sentence(&error)));
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::cli::Options;
 use crate::session::Session;
 use crate::status::{self, StatusLine};
+use crate::talk::say;
 use crate::watch::{Wake, Watch};
 use crate::{output, preflight};
 
@@ -16,7 +17,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// Records until the end that `options` ask for.
 pub fn run(options: Options) -> anyhow::Result<()> {
     for remark in &options.remarks {
-        eprintln!("memleak-record: {remark}");
+        say(format_args!("memleak-record: {remark}"));
     }
     let path = match &options.output {
         Some(path) => path.clone(),
@@ -29,11 +30,11 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     let mut session = Session::prepare(&options, &path, report)?;
     session.open()?;
     let start = Instant::now();
-    eprintln!(
+    say(format_args!(
         "recording process {} into {}; Ctrl-C ends it",
         options.pid,
         path.display()
-    );
+    ));
 
     // Whatever ends it, what was recorded is written.
     let (reason, failure) = match follow(&mut session, &watch, options.duration, start) {
@@ -41,7 +42,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         Err(error) => (Reason::Failure, Some(error)),
     };
     let closed = session.close(reason.words(), reason == Reason::TargetEnded)?;
-    eprintln!(
+    say(format_args!(
         "recorded {} events with {} stacks in {} ({}), {} lost: {}",
         closed.written.events,
         closed.written.stacks,
@@ -49,8 +50,8 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         status::size(closed.written.bytes),
         closed.lost,
         reason.words()
-    );
-    eprintln!("next: memleak-analyze {}", path.display());
+    ));
+    say(format_args!("next: memleak-analyze {}", path.display()));
     // Detaching takes seconds: the trace is complete, and the user told so, before.
     drop(closed.attachment);
     failure.map_or(Ok(()), Err)

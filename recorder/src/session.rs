@@ -21,6 +21,7 @@ use crate::ledger::Ledger;
 use crate::preflight::target::{Target, living_thread};
 use crate::ring_fill::RingFill;
 use crate::symbolize::Symbolizer;
+use crate::talk::say;
 use crate::{clocks, output, preflight, rss, status};
 
 /// Chunks that wait between ring and encoder: 64 MiB at most.
@@ -65,7 +66,9 @@ impl Session {
             options.verbose,
         )?;
         print_probes(attachment.probes());
-        eprintln!("page size {page_size}; kernel allocations are not recorded");
+        say(format_args!(
+            "page size {page_size}; kernel allocations are not recorded"
+        ));
 
         let ring_bytes = u64::from(options.ring_bytes);
         let header = header(&attachment, report.kernel_release, page_size, ring_bytes);
