@@ -2,12 +2,11 @@
 .PHONY: demo test setup setup-build build programs vm-test bench
 
 # A leaking program, recorded by pid, analyzed, and held against the truth.
-demo: setup-build
-	cargo build --release --locked --workspace
-	python3 testdata/harness/demo.py
+demo:
+	.ci/demo.sh
 
 # Every check there is.
-test: setup
+test:
 	.ci/test.sh
 
 # Installs what the tests need and this machine does not have.

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every check, the cheap ones first; stops at the first that fails. Ends with "N passed, N failed",
-# the sum of what the test runners counted and one for each check without a runner of its own.
+# Every check, the cheap ones first; stops at the first that fails. Installs what is missing before.
+# Ends with "N passed, N failed", the sum of what the test runners counted and one for each check
+# without a runner of its own.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +43,7 @@ step() { # name command…
 pytest() { target/venv/bin/python -m pytest -q -p no:cacheprovider "$@"; }
 build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs"; }
 
+.ci/setup.sh test || exit 1
 mkdir -p target
 step "format" cargo fmt --all --check
 step "crate edges" .ci/crate-edges.sh
