@@ -96,7 +96,6 @@ INLINE void send_point(u16 op, u32 space, u64 addr)
 	}
 	fill_head(point, ML_RECORD_POINT, op, space, addr);
 	bpf_ringbuf_submit(point, wake_flags(sizeof(*point) + 8));
-	count(ML_COUNT_EVENTS);
 }
 
 INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
@@ -110,7 +109,6 @@ INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
 	fill_head(&range->head, ML_RECORD_RANGE, op, space, addr);
 	range->size = size;
 	bpf_ringbuf_submit(range, wake_flags(sizeof(*range) + 8));
-	count(ML_COUNT_EVENTS);
 }
 
 INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
@@ -125,7 +123,16 @@ INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
 	alloc->size = size;
 	alloc->stack = stack;
 	bpf_ringbuf_submit(alloc, wake_flags(sizeof(*alloc) + 8));
-	count(ML_COUNT_EVENTS);
+}
+
+/* An allocation whose function returns at `regs`, behind its stack. */
+INLINE void send_with_stack(struct pt_regs *regs, u16 op, struct ml_space *space, u64 addr,
+			    u64 size)
+{
+	u64 stack = record_stack(regs, bpf_get_current_task_btf(), space,
+				 bpf_get_current_pid_tgid() >> 32);
+
+	send_alloc(op, space->id, addr, size, stack);
 }
 
 SEC("uprobe/enter_alloc")
@@ -229,9 +236,7 @@ int leave_alloc(struct pt_regs *regs)
 	}
 	if (!addr)
 		return 0;
-	send_alloc(op, space->id, addr, call.size,
-		   record_stack(regs, bpf_get_current_task_btf(), space,
-				bpf_get_current_pid_tgid() >> 32));
+	send_with_stack(regs, op, space, addr, call.size);
 	return 0;
 }
 
@@ -331,9 +336,7 @@ int leave_map(struct pt_regs *regs)
 		if (op == ML_OP_MREMAP)
 			send_point(ML_OP_MREMAP_FAILED, space->id, call.addr);
 	} else {
-		send_alloc(op, space->id, result, call.size,
-			   record_stack(regs, bpf_get_current_task_btf(), space,
-					bpf_get_current_pid_tgid() >> 32));
+		send_with_stack(regs, op, space, result, call.size);
 	}
 	return 0;
 }

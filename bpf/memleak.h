@@ -63,9 +63,7 @@ enum ml_counter {
 	ML_LOST_NO_TASK_STORAGE = 2,
 	ML_DEFECT_STACK_UNPUBLISHED = 3,
 	ML_DEFECT_STACK_UNREAD = 4,
-	ML_COUNT_STACKS_PUBLISHED = 5,
-	ML_COUNT_EVENTS = 6,
-	ML_COUNTERS = 7,
+	ML_COUNTERS = 5,
 };
 
 /* Head of every event. 32 bytes. */

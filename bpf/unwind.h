@@ -306,7 +306,6 @@ INLINE int publish_stack(struct walk *w, u32 pid, u32 space)
 	bytes = ML_STACK_HEAD + 8 * depth;
 	if (bpf_ringbuf_output(&events, stack, bytes, BPF_RB_NO_WAKEUP))
 		return 0;
-	count(ML_COUNT_STACKS_PUBLISHED);
 	/* only now: another CPU that sees the mark sends its event behind the stack */
 	bucket->way[w->hash >> 62] = w->hash;
 	return 1;

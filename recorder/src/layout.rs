@@ -72,8 +72,6 @@ pub struct Counters {
     pub lost_no_task_storage: u64,
     pub defect_stack_unpublished: u64,
     pub defect_stack_unread: u64,
-    pub stacks_published: u64,
-    pub events: u64,
 }
 
 impl Counters {
@@ -86,8 +84,6 @@ impl Counters {
             lost_no_task_storage: value(2),
             defect_stack_unpublished: value(3),
             defect_stack_unread: value(4),
-            stacks_published: value(5),
-            events: value(6),
         }
     }
 }
@@ -114,8 +110,7 @@ mod tests {
             "ML_LOST_NO_TASK_STORAGE = 2,".to_owned(),
             "ML_DEFECT_STACK_UNPUBLISHED = 3,".to_owned(),
             "ML_DEFECT_STACK_UNREAD = 4,".to_owned(),
-            "ML_COUNT_STACKS_PUBLISHED = 5,".to_owned(),
-            "ML_COUNT_EVENTS = 6,".to_owned(),
+            "ML_COUNTERS = 5,".to_owned(),
         ];
         for line in lines {
             assert!(header.lines().any(|known| known.trim() == line), "{line}");

@@ -76,11 +76,6 @@ impl RowArena {
         self.files.insert(file, range);
         fits
     }
-
-    /// Rows in use, and room for how many there is in all.
-    pub fn usage(&self) -> (usize, usize) {
-        (self.used, self.capacity)
-    }
 }
 
 impl Drop for RowArena {
