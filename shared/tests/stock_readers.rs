@@ -240,8 +240,10 @@ fn encodings() {
         let expected = match column.layout {
             memleak_trace::columns::Layout::Delta => Encoding::DELTA_BINARY_PACKED,
             memleak_trace::columns::Layout::ByteStreamSplit => Encoding::BYTE_STREAM_SPLIT,
-            // Reserved columns: nothing but nulls has no dictionary.
-            memleak_trace::columns::Layout::Dictionary if chunk.compressed_size() < 64 => {
+            // Nothing but nulls has no dictionary.
+            memleak_trace::columns::Layout::Dictionary
+                if ["weight", "cache", "gfp", "comm"].contains(&column.name) =>
+            {
                 Encoding::PLAIN
             }
             memleak_trace::columns::Layout::Dictionary => Encoding::RLE_DICTIONARY,
