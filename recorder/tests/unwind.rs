@@ -222,6 +222,26 @@ fn signals() {
     assert!(frames.any(|frame| file(frame) == vdso.file));
 }
 
+/// Code made at run time, without tables and frame pointers: its way out is enough.
+#[test]
+fn compiled_at_run_time() {
+    let (recording, result) = corner_of_our_own("compiled", &[]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+    let compiled = |stack: &&memleak_record::wire::RawStack| {
+        let frames = stack.frames.iter();
+        frames.filter(|frame| file(frame).is_none()).count()
+    };
+    assert_eq!(
+        recording
+            .stacks
+            .values()
+            .map(|stack| compiled(&stack))
+            .max(),
+        Some(19)
+    );
+}
+
 /// Threads end where they were started.
 #[test]
 fn threads() {
