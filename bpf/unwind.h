@@ -51,7 +51,7 @@ struct walk {
 	u32 end;   /* enum ml_stack_end */
 	u32 table_index;
 	u16 exact; /* pc was executing, it is no return address */
-	u16 guessed; /* pc was found by frame pointer */
+	u16 guessed; /* pc was found without a row */
 };
 
 /*
@@ -187,10 +187,38 @@ INLINE int read_word(struct walk *w, u64 address, u64 *word)
 	return 1;
 }
 
+/*
+ * The rule for a return address without row, if it is followed by a function's way out: what runs
+ * next is known then, whatever made the code. (CPython's trampolines are such code. It is read each
+ * time: a compiler may put other code into its place.)
+ */
+INLINE int way_out(u64 pc, u64 *offset, u16 *rule)
+{
+	u8 code[8];
+
+	if (bpf_probe_read_user(code, sizeof(code), (void *)pc))
+		return 0;
+	if (code[0] == 0xc3) { /* ret */
+		*offset = 8;
+		*rule = 0;
+	} else if (code[0] == 0x5d && code[1] == 0xc3) { /* pop %rbp; ret */
+		*offset = 16;
+		*rule = 2 << 3;
+	} else if (code[0] == 0x48 && code[1] == 0x83 && code[2] == 0xc4 && code[3] < 0x80 &&
+		   code[4] == 0xc3) { /* add $n, %rsp; ret */
+		*offset = code[3] + 8;
+		*rule = 0;
+	} else {
+		return 0;
+	}
+	return 1;
+}
+
 /* Steps to the caller. Returns 0 and sets `end` where there is none. */
 INLINE int step(struct walk *w, u16 cfa_offset, u16 rule)
 {
 	u64 offset = 8 * (u64)cfa_offset, cfa, saved_bp = 0, pc, bp = w->bp;
+	int is_call = !w->exact;
 
 	w->guessed = 0;
 	w->exact = 0;
@@ -222,8 +250,13 @@ INLINE int step(struct walk *w, u16 cfa_offset, u16 rule)
 		w->sp = cfa;
 		w->pc = pc;
 		return 1;
-	default: /* no row: the frame pointer, if it can be one */
+	default: /* no row: the way out, or the frame pointer, if it can be one */
 		w->end = ML_END_NO_UNWIND_INFO;
+		if (is_call && way_out(w->pc, &offset, &rule)) {
+			cfa = w->sp + offset;
+			w->guessed = 1; /* unless the call never returns, and other code follows it */
+			break;
+		}
 		if (w->bp < w->sp || w->bp & 7)
 			return 0;
 		cfa = w->bp + 16;
@@ -265,7 +298,7 @@ static long walk_frame(u32 index, struct walk *w)
 	struct cached_frame *known = find_frame(w);
 	u64 frame;
 
-	/* rbp may be anything where no row says that it is a frame pointer */
+	/* without a row, it is a return address only behind a call: rbp may be anything */
 	if (!known || (w->guessed && !follows_call(w->pc))) {
 		w->end = w->guessed ? ML_END_NO_UNWIND_INFO : ML_END_NO_MAPPING;
 		return 1;

@@ -5,6 +5,8 @@
 mod comparison;
 #[path = "unwind/expressions.rs"]
 mod expressions;
+#[path = "unwind/gdb.rs"]
+mod gdb;
 #[path = "unwind/programs.rs"]
 mod programs;
 #[path = "unwind/recording.rs"]
@@ -12,7 +14,10 @@ mod recording;
 #[path = "unwind/reference.rs"]
 mod reference;
 
+use std::collections::HashSet;
+
 use comparison::Comparison;
+use memleak_record::symbolize::{Request, Symbolizer};
 use memleak_trace::stack::Location;
 use memleak_trace::{FileId, FrameId, StackEnd};
 use programs::Program;
@@ -217,6 +222,26 @@ fn signals() {
     assert!(frames.any(|frame| file(frame) == vdso.file));
 }
 
+/// Code made at run time, without tables and frame pointers: its way out is enough.
+#[test]
+fn compiled_at_run_time() {
+    let (recording, result) = corner_of_our_own("compiled", &[]);
+    assert!(result.no_call.is_empty());
+    assert_eq!(whole_percent(&recording), 100.0);
+    let compiled = |stack: &&memleak_record::wire::RawStack| {
+        let frames = stack.frames.iter();
+        frames.filter(|frame| file(frame).is_none()).count()
+    };
+    assert_eq!(
+        recording
+            .stacks
+            .values()
+            .map(|stack| compiled(&stack))
+            .max(),
+        Some(19)
+    );
+}
+
 /// Threads end where they were started.
 #[test]
 fn threads() {
@@ -257,4 +282,126 @@ fn without_eh_frame() {
     assert_eq!(whole_percent(&recording), 100.0);
     let (_, result) = corner("threads nothing", &[NO_TABLES]);
     assert_eq!(result.ends.keys().collect::<Vec<_>>(), [&"no_unwind_info"]);
+}
+
+/// Stacks that gdb takes for a sample.
+const GDB_STACKS: usize = 40;
+
+/// gdb takes stacks of malloc's callers; then the same process is recorded, until each of these
+/// was seen with the same frames to the outermost one. (Both at once is not possible: a return probe
+/// hides the caller from gdb.) Returns the stacks' frames with their names by gdb.
+fn against_gdb(mut program: Program) -> (Recording, Vec<(FrameId, Option<String>)>) {
+    let (pid, executable) = (program.pid(), program.executable());
+    let _working = program.work();
+    let wanted = gdb::backtraces(pid, GDB_STACKS);
+    let options = Options {
+        sample_every: 0,
+        wanted: 0,
+        only: &["malloc", "free"],
+    };
+    let frames = |recording: &Recording, stack: &gdb::Backtrace| -> Vec<FrameId> {
+        let frame = |frame: &gdb::GdbFrame| {
+            comparison::caller_frame(&recording.modules, frame.address)
+                .unwrap_or_else(|| panic!("gdb shows {frame:x?}, outside of executable mappings"))
+        };
+        stack.iter().map(frame).collect()
+    };
+    let missing = |recording: &Recording| -> Vec<Vec<FrameId>> {
+        let whole = |end| end == StackEnd::Complete;
+        let seen: HashSet<&[FrameId]> = recording
+            .stacks
+            .values()
+            .filter(|stack| whole(stack.end))
+            .map(|stack| &stack.frames[..])
+            .collect();
+        let wanted = wanted.iter().map(|stack| frames(recording, stack));
+        wanted.filter(|stack| !seen.contains(&stack[..])).collect()
+    };
+    let enough = |recording: &Recording| missing(recording).is_empty();
+    let recording = recording::record_until(pid, &executable, options, || (), enough);
+    for stack in missing(&recording) {
+        println!("never recorded:");
+        for frame in &stack {
+            println!(
+                "  {}",
+                comparison::describe(&recording.modules, Some(frame))
+            );
+        }
+    }
+    assert_eq!(missing(&recording).len(), 0);
+    let longest = wanted.iter().map(Vec::len).max().unwrap();
+    let distinct: HashSet<Vec<FrameId>> = wanted
+        .iter()
+        .map(|stack| frames(&recording, stack))
+        .collect();
+    println!(
+        "{} distinct stacks of gdb, the deepest {longest} frames",
+        distinct.len()
+    );
+    assert!(distinct.len() > 5 && longest > 10);
+    let frames = wanted.iter().flat_map(|stack| {
+        frames(&recording, stack)
+            .into_iter()
+            .zip(stack.iter().map(|frame| frame.name.clone()))
+    });
+    let frames = frames.collect();
+    (recording, frames)
+}
+
+/// sqlite3 as Debian builds it, by gdb.
+#[test]
+fn sqlite3_by_gdb() {
+    against_gdb(programs::sqlite3());
+}
+
+/// C++ without frame pointers, by gdb: the same frames, and the same functions by name.
+#[test]
+fn cpp_by_gdb() {
+    let compiler = ["g++", "-O2", "-g", "-fomit-frame-pointer", "-pthread"];
+    let program = programs::built("cpp-gdb", "program.cpp", &compiler, &[]);
+    let (recording, frames) = against_gdb(program);
+    let mut symbolizer = Symbolizer::start().unwrap();
+    for (frame, _) in &frames {
+        let id = file(frame).unwrap();
+        symbolizer.ask(Request {
+            frame: *frame,
+            address: 0,
+            pid: 0,
+            module: None,
+            file: recording.modules.file(id).cloned(),
+        });
+    }
+    let ours: std::collections::HashMap<FrameId, Option<String>> = symbolizer
+        .close()
+        .iter()
+        .map(|symbol| (symbol.frame, symbol.function))
+        .collect();
+    let own = recording.modules.mapped(recording::SPACE)[0].file;
+    let mut compared = 0;
+    for (frame, theirs) in &frames {
+        if let (Some(ours), Some(theirs)) = (&ours[frame], theirs)
+            && file(frame) == own
+        {
+            assert_eq!(bare_name(ours), bare_name(theirs), "{frame:x?}");
+            compared += 1;
+        }
+    }
+    println!("{compared} names compared");
+    assert!(compared > 100);
+}
+
+/// The last part of a name, without what the two write differently or leave out: scopes, parameters,
+/// template arguments, clones.
+fn bare_name(name: &str) -> String {
+    let mut depth = 0;
+    let mut bare = String::new();
+    for letter in name.split(" [").next().unwrap().chars() {
+        match letter {
+            '(' | '<' | '{' => depth += 1,
+            ')' | '>' | '}' => depth -= 1,
+            _ if depth == 0 => bare.push(letter),
+            _ => {}
+        }
+    }
+    bare.rsplit("::").next().unwrap().trim().to_owned()
 }

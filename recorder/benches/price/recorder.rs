@@ -19,6 +19,8 @@ pub struct Recorder {
 pub struct Recorded {
     pub events: u64,
     pub lost: u64,
+    /// Frames of the deepest stack.
+    pub frames: usize,
     pub file_bytes: u64,
     /// From the signal until the recorder says that the trace is closed.
     pub close_ms: f64,
@@ -86,23 +88,26 @@ impl Recorder {
         let status = self.child.wait()?;
         let exit_ms = start.elapsed().as_secs_f64() * 1e3;
         ensure!(status.success(), "memleak-record failed: {status}");
-        let (events, lost) = self.count()?;
+        let (events, lost, frames) = self.count()?;
         let file_bytes = std::fs::metadata(&self.trace)?.len();
         Ok(Recorded {
             events,
             lost,
+            frames,
             file_bytes,
             close_ms,
             exit_ms,
         })
     }
 
-    /// Events in the trace, and those that it says were lost.
-    fn count(&self) -> anyhow::Result<(u64, u64)> {
+    /// Events in the trace, those that it says were lost, and frames of the deepest stack.
+    fn count(&self) -> anyhow::Result<(u64, u64, usize)> {
         let mut reader = TraceReader::open(&self.trace)?;
-        let (mut events, mut lost) = (0, 0);
+        let (mut events, mut lost, mut frames) = (0, 0, 0);
         while let Some(batch) = reader.next_batch()? {
             events += batch.ops.iter().filter(|op| op.is_event()).count() as u64;
+            let depths = batch.stacks.iter().map(|stack| stack.frames.len());
+            frames = depths.fold(frames, usize::max);
             for (_, note) in batch.notes {
                 if let Description::Loss { count, .. } = note.what {
                     lost += count;
@@ -110,7 +115,7 @@ impl Recorder {
             }
         }
         ensure!(reader.condition().complete, "the trace is not complete");
-        Ok((events, lost))
+        Ok((events, lost, frames))
     }
 
     fn wait_for(&mut self, word: &str) -> anyhow::Result<()> {

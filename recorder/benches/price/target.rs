@@ -6,15 +6,32 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, ensure};
 
+/// How a program is built.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// As the tests have it, with frame pointers.
+    FramePointers,
+    /// As distributions do.
+    Optimized,
+}
+
 /// Builds the test programs; returns where they are.
-pub fn build_programs() -> anyhow::Result<PathBuf> {
-    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+pub fn build_programs(build: Build) -> anyhow::Result<PathBuf> {
+    let (name, flags) = match build {
+        Build::FramePointers => ("programs", None),
+        Build::Optimized => (
+            "programs-optimized",
+            Some("CFLAGS=-O1 -fomit-frame-pointer -std=gnu11"),
+        ),
+    };
+    let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/programs");
     let status = Command::new("make")
         .arg("-s")
         .arg("-C")
         .arg(sources)
         .arg(format!("OUT={}", out.display()))
+        .args(flags)
         .status()
         .context("cannot run make; apt-get install make gcc")?;
     ensure!(status.success(), "the test programs do not build");

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use memleak_names::Image;
 use memleak_record::modules::{Modules, OpenedFile};
 use memleak_record::symbolize::{Request, Symbolizer};
 use memleak_trace::FrameId;
@@ -222,6 +223,39 @@ fn by_build_id() {
     let symbol = named(&other);
     assert_eq!((symbol.function, symbol.line), (None, None));
     assert!(symbol.module.is_some() && symbol.build_id.is_some());
+}
+
+/// A target in a root directory of its own, as in a container, has its debug files there; they name
+/// its frames when target, program and root directory are gone.
+#[test]
+fn in_another_root() {
+    const SPLIT: &str = "cc -O2 -g -static -Wl,--build-id program.c -o program && \
+                         objcopy --only-keep-debug program whole.debug && strip program && \
+                         mkdir -p root && mv program root/";
+    let directory = build("in-another-root", SPLIT);
+    let directory = directory.parent().unwrap();
+    let root = directory.join("root");
+    let image = Image::read(&fs::File::open(root.join("program")).unwrap()).unwrap();
+    let id = image.build_id.unwrap();
+    let place = root.join(format!("usr/lib/debug/.build-id/{}", &id[..2]));
+    fs::create_dir_all(&place).unwrap();
+    let debug_file = place.join(format!("{}.debug", &id[2..]));
+    fs::rename(directory.join("whole.debug"), debug_file).unwrap();
+    let running = Running::start_command(Command::new("chroot").arg(&root).arg("/program"));
+    let request = running.request("in_leaf", false);
+    assert!(request.module.as_deref().unwrap().ends_with("/program"));
+    drop(running);
+    fs::remove_dir_all(&root).unwrap();
+    let symbol = symbolize(vec![request]).remove(0);
+    assert_eq!(
+        (
+            symbol.function.as_deref(),
+            symbol.line,
+            symbol.inlined.len()
+        ),
+        (Some("leaf"), Some(LINE_IN_LEAF), 2)
+    );
+    assert_eq!(symbol.build_id, Some(id));
 }
 
 /// C++ and Rust names are demangled, with their source lines, also where they are inlined.

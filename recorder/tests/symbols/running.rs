@@ -21,10 +21,11 @@ pub const SPACE: SpaceId = SpaceId(1);
 
 impl Running {
     pub fn start(program: &Path) -> Running {
-        let mut child = Command::new(program)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Running::start_command(&mut Command::new(program))
+    }
+
+    pub fn start_command(command: &mut Command) -> Running {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let addresses = lines
             .map(Result::unwrap)

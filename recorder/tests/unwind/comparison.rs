@@ -155,6 +155,11 @@ fn ends_with_call(bytes: &[u8]) -> bool {
     })
 }
 
+/// The frame of a return address, as the probes name it.
+pub fn caller_frame(modules: &Modules, address: u64) -> Option<FrameId> {
+    frame(modules, FrameAddress::from_return_address(address)?)
+}
+
 /// The frame of an address, as the probes name it; `None` in no executable mapping.
 fn frame(modules: &Modules, address: FrameAddress) -> Option<FrameId> {
     let module = modules.at(SPACE, address.address_for_lookup())?;
@@ -171,7 +176,7 @@ fn frame(modules: &Modules, address: FrameAddress) -> Option<FrameId> {
     Some(FrameId(frame.0 | exact))
 }
 
-fn describe(modules: &Modules, frame: Option<&FrameId>) -> String {
+pub fn describe(modules: &Modules, frame: Option<&FrameId>) -> String {
     match frame.map(|frame| frame.location()) {
         None => "none".to_owned(),
         Some(Location::File { file, offset }) => {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
@@ -151,6 +152,42 @@ static void contexts(void)
 }
 #endif
 
+/* Code that no file backs and no table describes, as compilers at run time make it. */
+static int (*trampolines[3])(int (*function)(int), int argument);
+
+static void compile(void)
+{
+	static const unsigned char code[3][16] = {
+		/* sub $8, %rsp; mov %rdi, %rax; mov %esi, %edi; call *%rax; add $8, %rsp; ret */
+		{0x48, 0x83, 0xec, 8, 0x48, 0x89, 0xf8, 0x89, 0xf7, 0xff, 0xd0, 0x48, 0x83, 0xc4, 8, 0xc3},
+		/* push %rbp; xor %ebp, %ebp; mov %rdi, %rax; mov %esi, %edi; call *%rax; pop %rbp; ret */
+		{0x55, 0x31, 0xed, 0x48, 0x89, 0xf8, 0x89, 0xf7, 0xff, 0xd0, 0x5d, 0xc3},
+		/* sub $0x48, %rsp; … */
+		{0x48, 0x83, 0xec, 0x48, 0x48, 0x89, 0xf8, 0x89, 0xf7, 0xff, 0xd0, 0x48, 0x83, 0xc4, 0x48, 0xc3},
+	};
+	unsigned char *page = mmap(0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (page == MAP_FAILED)
+		abort();
+	for (int i = 0; i < 3; i++)
+		trampolines[i] = memcpy(page + 64 * i, code[i], sizeof code[i]);
+}
+
+static int through(int depth)
+{
+	if (depth)
+		return trampolines[depth % 3](through, depth - 1) + 1;
+	allocate(10);
+	return 1;
+}
+
+static void compiled(void)
+{
+	for (int depth = 0;; depth = (depth + 1) % 20)
+		through(depth);
+}
+
 static void ready(void)
 {
 	puts("ready");
@@ -179,7 +216,7 @@ int main(int argc, char **argv)
 		void (*run)(void);
 	} corners[] = {
 		{"deep", deep},	      {"frames", frames},     {"signals", signals},
-		{"threads", threads}, {"calls", calls},
+		{"threads", threads}, {"calls", calls},	      {"compiled", compiled},
 #ifdef __GLIBC__
 		{"contexts", contexts},
 #endif
@@ -187,6 +224,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return 1;
+	compile();
 	ready();
 	for (size_t i = 0; i < sizeof corners / sizeof *corners; i++)
 		if (strcmp(argv[1], corners[i].name) == 0)
