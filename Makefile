@@ -1,5 +1,5 @@
 # The commands of this repository; README says what they do.
-.PHONY: demo test setup setup-build build programs vm-test bench
+.PHONY: demo test setup setup-build build programs vm-test bench fuzz
 
 # A leaking program, recorded by pid, analyzed, and held against the truth.
 demo:
@@ -29,3 +29,8 @@ vm-test: setup build
 # What tracing costs on this machine.
 bench: build programs
 	testdata/bench.sh
+
+# Ten minutes of mutated traces, from a new seed.
+fuzz: setup-build
+	MEMLEAK_FUZZ_SECONDS=600 MEMLEAK_FUZZ_SEED=$$(date +%s) \
+	    cargo test --release --locked --workspace --test fuzz -- --nocapture

@@ -353,6 +353,37 @@ mod tests {
         assert_eq!(decode_sample(&head(RECORD_POINT, 8)), None);
     }
 
+    /// Valid records with changed, missing and added bytes: an error or a record, never a panic.
+    #[test]
+    fn takes_any_bytes() {
+        let mut stack = head(RECORD_STACK, 0);
+        stack[4..8].copy_from_slice(&20u32.to_ne_bytes());
+        stack.resize(STACK_HEAD_BYTES + 20 * 8, 7);
+        let mut alloc = head(RECORD_ALLOC, 1);
+        alloc.resize(ALLOC_BYTES, 9);
+        let records = [head(RECORD_POINT, 8), alloc, stack, head(RECORD_EXEC, 0)];
+        // SplitMix64; the seed is any number.
+        let mut state = 2026u64;
+        let mut random = |limit: usize| {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            ((z ^ (z >> 31)) % limit as u64) as usize
+        };
+        let mut decoded = 0;
+        for _ in 0..200_000 {
+            let mut bytes = records[random(records.len())].clone();
+            for _ in 0..random(4) {
+                let at = random(bytes.len());
+                bytes[at] = [0, 1, 0x7f, 0xff, random(256) as u8][random(5)];
+            }
+            bytes.resize(random(bytes.len() + 16), 0xff);
+            decoded += usize::from(decode(&bytes).is_ok());
+            let _ = decode_sample(&bytes);
+        }
+        assert!(decoded > 1000, "{decoded}");
+    }
+
     /// No bytes panic; what is no record is an error.
     #[test]
     fn refuses_what_is_no_record() {

@@ -107,6 +107,11 @@ impl Sample {
             .expect("a note");
     }
 
+    /// Ends the row group here.
+    pub fn checkpoint(&mut self) {
+        self.writer.checkpoint().expect("a row group");
+    }
+
     pub fn finish(self) {
         self.writer.finish().expect("the end of the trace");
     }
