@@ -20,6 +20,7 @@ never() {
 }
 
 never memleak-trace aya blazesym polars clap memleak-record memleak-analyze
+never memleak-names aya polars clap memleak-record memleak-analyze
 never memleak-record polars memleak-analyze
 never memleak-analyze aya memleak-record
 [ "$failed" -eq 0 ] && echo "crate edges hold"

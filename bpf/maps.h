@@ -15,8 +15,16 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, u32);
-	__type(value, struct ml_control);
+	__type(value, u32); /* enum ml_recording */
 } control SEC(".maps");
+
+/* Address spaces so far: the id of the last one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} last_space SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -27,15 +35,15 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
+	__uint(max_entries, ML_MAX_PROCESSES);
 	__type(key, u32); /* tgid */
 	__type(value, struct ml_space);
 } spaces SEC(".maps");
 
-/* Two tables: the idle one is filled, then `spaces` points to it. And one that stays empty. */
+/* The empty table, then two per process. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, ML_EMPTY_TABLE + 1);
+	__uint(max_entries, 1 + 2 * ML_MAX_PROCESSES);
 	__type(key, u32);
 	__type(value, struct ml_mapping_table);
 } mapping_tables SEC(".maps");
@@ -73,12 +81,13 @@ INLINE void count(u32 counter)
 		__sync_fetch_and_add(value, 1);
 }
 
-INLINE int is_recording(void)
+/* enum ml_recording */
+INLINE u32 is_recording(void)
 {
 	u32 zero = 0;
-	struct ml_control *c = bpf_map_lookup_elem(&control, &zero);
+	u32 *recording = bpf_map_lookup_elem(&control, &zero);
 
-	return c && *(volatile u32 *)&c->recording;
+	return recording ? *(volatile u32 *)recording : ML_CLOSED;
 }
 
 /*

@@ -51,8 +51,9 @@ INLINE struct ml_space *current_space(void)
 INLINE struct call *begin_call(struct pt_regs *regs, u32 op)
 {
 	struct call *call;
+	u32 recording = is_recording();
 
-	if (!is_recording())
+	if (!recording || (recording == ML_OPEN_FILTERED && !current_space()))
 		return 0;
 	call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -352,12 +353,12 @@ int on_exec(void *ctx)
 {
 	struct ml_space *space = current_space();
 	u32 zero = 0;
-	struct ml_control *c = bpf_map_lookup_elem(&control, &zero);
+	u32 *last = bpf_map_lookup_elem(&last_space, &zero);
 	struct ml_point *exec;
 
-	if (!space || !c)
+	if (!space || !last)
 		return 0;
-	space->id = __sync_fetch_and_add(&c->spaces, 1) + 1;
+	space->id = __sync_fetch_and_add(last, 1) + 1;
 	space->table = ML_EMPTY_TABLE;
 	exec = bpf_ringbuf_reserve(&events, sizeof(*exec), 0);
 	if (!exec) {

@@ -149,7 +149,9 @@ struct ml_mapping {
 #define ML_MAX_MAPPINGS 1024
 
 /* Table of a process that has just executed another program: nothing is known of it. */
-#define ML_EMPTY_TABLE 2
+#define ML_EMPTY_TABLE 0
+/* Processes that are recorded at once. Each has two tables: the idle one is filled, then it is used. */
+#define ML_MAX_PROCESSES 64
 
 /* The executable mappings of an address space, by address. */
 struct ml_mapping_table {
@@ -182,9 +184,10 @@ enum ml_unwind_kind {
 };
 
 /* What user space tells the probes while they run. */
-struct ml_control {
-	u32 recording; /* 0 before and after */
-	u32 spaces;    /* address spaces so far: their ids */
+enum ml_recording {
+	ML_CLOSED = 0, /* before and after */
+	ML_OPEN = 1,
+	ML_OPEN_FILTERED = 2, /* probes fire for every process: those not in `spaces` are none of ours */
 };
 
 /* Stops of a process because the ring was nearly full. 24 bytes. */

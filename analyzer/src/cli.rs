@@ -25,6 +25,15 @@ EXAMPLES:
 
 Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage.";
 
+const SYMBOLIZE_EXAMPLES: &str = "\
+EXAMPLES:
+  memleak-analyze symbolize --debug-dir ./symbols trace.parquet
+      names from the debug files of a release, kept in ./symbols
+  memleak-analyze symbolize --debug-dir /mnt/image -o named.parquet trace.parquet
+      names from the root file system of a container image
+  memleak-analyze symbolize trace.parquet
+      names from /usr/lib/debug, after debug packages were installed";
+
 /// Analyze a trace of memleak-record: which stacks hold memory.
 #[derive(Debug, Parser)]
 #[command(name = "memleak-analyze", version, after_help = EXAMPLES)]
@@ -95,6 +104,8 @@ pub struct ReportArguments {
 pub enum Command {
     /// Write the readable part of a damaged trace to a new file
     Repair(RepairArguments),
+    /// Write a new trace with names from debug files
+    Symbolize(SymbolizeArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,6 +120,40 @@ pub struct RepairArguments {
     /// Replace an existing output file
     #[arg(long)]
     pub force: bool,
+}
+
+/// Names are looked up by the build ids in the trace, in these places: the given directories (a
+/// root file system; debug files as in /usr/lib/debug or as debuginfod lays them out; any other
+/// directory of programs, libraries and debug files), /usr/lib/debug, and the modules' paths on
+/// this machine. A file of another build is never used.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SYMBOLIZE_EXAMPLES)]
+pub struct SymbolizeArguments {
+    /// The trace; it is not changed
+    pub trace: PathBuf,
+
+    /// Look for programs, libraries and debug files in this directory; may be given several times
+    #[arg(long, value_name = "DIR")]
+    pub debug_dir: Vec<PathBuf>,
+
+    /// The new file [default: TRACE with .named.parquet]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// Replace an existing output file
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl From<SymbolizeArguments> for crate::symbolize::Options {
+    fn from(arguments: SymbolizeArguments) -> Self {
+        crate::symbolize::Options {
+            trace: arguments.trace,
+            output: arguments.output,
+            force: arguments.force,
+            debug_directories: arguments.debug_dir,
+        }
+    }
 }
 
 /// Forms of the report.
@@ -203,6 +248,8 @@ mod tests {
             "x --format yaml t",
             "x one two",
             "x repair",
+            "x symbolize",
+            "x symbolize --debug-dir t",
             "x --top 3 repair t",
         ] {
             let error = parse(line).expect_err(line);

@@ -10,6 +10,7 @@ use memleak_trace::TraceReader;
 use crate::analysis::{MomentAfterEnd, analyze};
 use crate::cli::{self, Arguments, Command, Format, RepairArguments, ReportArguments};
 use crate::report::{self, Selection};
+use crate::symbolize::symbolize;
 use crate::tables::Filter;
 
 /// Stacks shown as text unless asked otherwise; memleak's default.
@@ -22,6 +23,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     match arguments.command {
         Some(Command::Repair(repair)) => self::repair(&repair),
+        Some(Command::Symbolize(arguments)) => symbolize(&arguments.into()),
         None => match arguments.report.trace.clone() {
             Some(trace) => report(&trace, &arguments.report),
             None => bail!("no trace was given; see memleak-analyze --help"),
@@ -196,6 +198,7 @@ fn repair(arguments: &RepairArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+/// Whether both paths lead to one existing file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
     matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -9,6 +9,7 @@
 //! - [`analysis`]: drives both over one trace, up to the moment asked about
 //! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
 //! - [`report`]: the report as data, and its forms
+//! - [`symbolize`]: names added later, from debug files
 //! - [`cli`]: options; [`units`]: sizes and durations as users write them
 
 pub mod analysis;
@@ -19,6 +20,7 @@ pub mod recording;
 pub mod replay;
 pub mod report;
 pub mod source;
+pub mod symbolize;
 pub mod tables;
 pub mod units;
 pub mod verdict;

@@ -1,20 +1,20 @@
-//! The probes in the target, and all that keeps them right while it runs: its mappings, libraries
-//! opened later, and the thread that the probes hang on.
+//! The probes in the processes that are recorded, and all that keeps them right while those run:
+//! mappings, libraries opened later, and the threads that the probes hang on.
 
-use std::num::NonZeroU32;
+use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use memleak_trace::describe::Module;
 use memleak_trace::stack::Location;
-use memleak_trace::{Description, FrameId, SpaceId};
+use memleak_trace::{Description, FileId, FrameId, SpaceId};
 
-use crate::clocks;
 use crate::discover::Discovery;
-use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint};
-use crate::layout::FIRST_SPACE;
+use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
+use crate::layout::Recording;
 use crate::modules::Modules;
-use crate::preflight::target::{Target, executable, is_alive, living_thread};
+use crate::preflight::target::{Target, executable};
+use crate::process::Process;
 use crate::symbolize::Request;
 use crate::talk::say;
 
@@ -24,40 +24,52 @@ const SPARE_ROWS: usize = 512 * 1024;
 /// Mappings are not read again for this long after they were read in vain.
 const REFRESH_PAUSE: Duration = Duration::from_millis(500);
 
-/// A target with probes.
+/// Up to this many processes have probes of their own; every further set would slow down the
+/// others on the same files (measured: 140 ns per pair and process). More share one set that fires
+/// in every process of the machine.
+const OWN_PROBES: usize = 8;
+
+/// A probe, and the process it is for; `None` for every process.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub pid: Option<i32>,
+    pub point: ProbePoint,
+}
+
+/// The recorded processes with their probes.
 pub struct Attachment {
-    target: Target,
     kernel: Kernel,
     modules: Modules,
     discovery: Discovery,
-    probes: Vec<ProbePoint>,
-    /// The address space of the target; exec brings a new one.
-    space: SpaceId,
-    /// The thread that the probes name.
-    task: NonZeroU32,
-    /// When it was last seen alive, nanoseconds of `CLOCK_MONOTONIC`.
-    task_seen_ns: i64,
-    vain_refresh: Option<Instant>,
+    probes: Vec<Probe>,
+    processes: Vec<Process>,
+    /// The files whose probes fire in every process.
+    probed_everywhere: HashSet<FileId>,
 }
 
 impl Attachment {
-    /// Finds the allocator, loads the probes and attaches them. They do not record yet.
+    /// Finds the allocators, loads the probes and attaches them. They do not record yet.
     ///
     /// `verbose` shows the kernel's log where it refuses them.
     pub fn attach(
-        target: Target,
+        targets: Vec<Target>,
         ring_bytes: u32,
         page_size: u64,
         verbose: bool,
     ) -> anyhow::Result<Attachment> {
-        let space = SpaceId(FIRST_SPACE as i32);
         let mut modules = Modules::new();
-        modules.refresh(target.pid, space)?;
         let mut discovery = Discovery::default();
-        let files = discovery.read(modules.mapped(space), &modules, &target.executable);
-        let probes = discovery.points(&files);
-        if !probes.iter().any(|point| point.function.symbol == "malloc") {
-            bail!(no_allocator(&target, modules.mapped(space)));
+        let mut processes = Vec::new();
+        for (slot, target) in (0u32..).zip(targets) {
+            let pid = target.pid;
+            let space = SpaceId(slot as i32 + 1);
+            modules.refresh(pid, space)?;
+            discovery.read(modules.mapped(space), &modules, &target.executable);
+            if !discovery.defines_malloc(modules.mapped(space)) {
+                bail!(no_allocator(&target, modules.mapped(space)));
+            }
+            let process = Process::new(target, space, slot);
+            processes.push(process.with_context(|| format!("process {pid} has ended"))?);
         }
         let rows = 2 * discovery.row_count() + SPARE_ROWS;
         let kernel = Kernel::load(LoadOptions {
@@ -67,124 +79,154 @@ impl Attachment {
             sample_every: 0,
         })
         .map_err(|error| explain(error, verbose))?;
-        let task =
-            living_task(&target).with_context(|| format!("process {} has ended", target.pid))?;
+        let count = processes.len();
         let mut attachment = Attachment {
-            target,
             kernel,
             modules,
             discovery,
-            probes,
-            space,
-            task,
-            task_seen_ns: clocks::monotonic_ns(),
-            vain_refresh: None,
+            probes: Vec::new(),
+            processes,
+            probed_everywhere: HashSet::new(),
         };
-        attachment.tell_mappings()?;
+        attachment.kernel.set_spaces(count as u32)?;
+        for index in 0..count {
+            attachment.tell_mappings(index)?;
+        }
         attachment.kernel.attach_exec()?;
-        for point in &attachment.probes {
-            attachment.kernel.attach(point, task)?;
+        for index in 0..count {
+            for (probe, scope) in attachment.missing_probes(index) {
+                attachment.kernel.attach(&probe.point, scope)?;
+                attachment.probes.push(probe);
+            }
+        }
+        if attachment.is_shared() {
+            say(format_args!(
+                "more than {OWN_PROBES} processes: their probes fire in every process that uses these files, and slow it down"
+            ));
         }
         Ok(attachment)
     }
 
-    pub fn space(&self) -> SpaceId {
-        self.space
-    }
-
-    pub fn target(&self) -> &Target {
-        &self.target
+    pub fn processes(&self) -> &[Process] {
+        &self.processes
     }
 
     pub fn kernel(&mut self) -> &mut Kernel {
         &mut self.kernel
     }
 
+    /// Opens the recording for all probes at once.
+    pub fn open(&mut self) -> Result<(), KernelError> {
+        let recording = match self.is_shared() {
+            true => Recording::OpenFiltered,
+            false => Recording::Open,
+        };
+        self.kernel.set_recording(recording)
+    }
+
     /// Every probe, in the order of attaching.
-    pub fn probes(&self) -> &[ProbePoint] {
+    pub fn probes(&self) -> &[Probe] {
         &self.probes
     }
 
-    /// The executable mappings, by address.
-    pub fn mapped(&self) -> &[Module] {
-        self.modules.mapped(self.space)
+    /// The executable mappings of an address space, by address.
+    pub fn mapped(&self, space: SpaceId) -> &[Module] {
+        self.modules.mapped(space)
     }
 
     /// A walk met an address in no known mapping: a library was opened since, or it is junk.
     /// Returns the mappings that are new; what they hold is known to the probes then.
-    pub fn find_mapping(&mut self, address: u64) -> anyhow::Result<Vec<Module>> {
-        let is_known = self.modules.at(self.space, address).is_some();
-        if is_known
-            || self
-                .vain_refresh
-                .is_some_and(|last| last.elapsed() < REFRESH_PAUSE)
-        {
+    pub fn find_mapping(&mut self, space: SpaceId, address: u64) -> anyhow::Result<Vec<Module>> {
+        // An address space that has ended has nothing to find.
+        let Some(index) = self.index(space) else {
+            return Ok(Vec::new());
+        };
+        let is_known = self.modules.at(space, address).is_some();
+        let vain = self.processes[index].vain_refresh;
+        if is_known || vain.is_some_and(|last| last.elapsed() < REFRESH_PAUSE) {
             return Ok(Vec::new());
         }
-        self.refresh()
+        self.refresh(index)
     }
 
-    /// The target executed another program: nothing is left of what was mapped. Returns what is.
-    pub fn exec(&mut self, space: SpaceId) -> anyhow::Result<Vec<Module>> {
-        self.space = space;
-        self.target.executable = executable(self.target.pid);
-        self.refresh()
+    /// A process executed another program: nothing is left of what was mapped. Returns what is.
+    pub fn exec(&mut self, pid: i32, space: SpaceId) -> anyhow::Result<Vec<Module>> {
+        let Some(index) = self.processes.iter().position(|known| known.pid() == pid) else {
+            return Ok(Vec::new());
+        };
+        let process = &mut self.processes[index];
+        process.space = space;
+        process.target.executable = executable(pid);
+        self.refresh(index)
     }
 
-    fn refresh(&mut self) -> anyhow::Result<Vec<Module>> {
-        // The target may have ended; then there is nothing to find.
+    fn refresh(&mut self, index: usize) -> anyhow::Result<Vec<Module>> {
+        let process = &mut self.processes[index];
+        // The process may have ended; then there is nothing to find.
         let new = self
             .modules
-            .refresh(self.target.pid, self.space)
+            .refresh(process.pid(), process.space)
             .unwrap_or_default();
-        self.vain_refresh = new.is_empty().then(Instant::now);
+        process.vain_refresh = new.is_empty().then(Instant::now);
         if new.is_empty() {
             return Ok(new);
         }
-        let files = self
-            .discovery
-            .read(&new, &self.modules, &self.target.executable);
-        self.tell_mappings()?;
-        let points = self.discovery.points(&files);
-        if !points.is_empty() {
-            self.attach_again(&points);
-            print_probes(&points);
-            self.probes.extend(points);
+        self.discovery
+            .read(&new, &self.modules, &process.target.executable);
+        self.tell_mappings(index)?;
+        let missing = self.missing_probes(index);
+        if !missing.is_empty() {
+            self.attach_again(&missing);
+            let probes: Vec<Probe> = missing.into_iter().map(|(probe, _)| probe).collect();
+            print_probes(&probes);
+            self.probes.extend(probes);
         }
         Ok(new)
     }
 
     /// Probes live as long as the thread they name: when it has ended and the process has not, they
     /// move to another one. What was allocated in between is lost, and nobody knows how much it was.
-    pub fn keep_probing(&mut self) -> Option<Description> {
-        if is_alive(self.task.get() as i32) {
-            self.task_seen_ns = clocks::monotonic_ns();
-            return None;
+    pub fn keep_probing(&mut self) -> Vec<Description> {
+        if self.is_shared() {
+            return Vec::new(); // their probes hang on no thread
         }
-        // None: the process has ended, too, which is not ours to tell.
-        let next = living_task(&self.target)?;
-        let last = std::mem::replace(&mut self.task, next);
-        self.attach_again(&self.probes.clone());
-        let now = clocks::monotonic_ns();
-        let window_ns = u64::try_from(now - self.task_seen_ns).unwrap_or(0);
-        self.task_seen_ns = now;
-        say(format_args!(
-            "memleak-record: thread {last} has ended, and the probes with it; they were moved to thread {next}"
-        ));
-        let cause = "the probed thread ended".to_owned();
-        Some(Description::Loss {
-            cause,
-            count: 0,
-            window_ns,
-        })
+        let mut losses = Vec::new();
+        for index in 0..self.processes.len() {
+            let process = &mut self.processes[index];
+            let pid = process.pid();
+            let Some(moved) = process.follow_thread() else {
+                continue;
+            };
+            let scope = Scope::ProcessOf(moved.next);
+            let probes: Vec<(Probe, Scope)> = self
+                .probes
+                .iter()
+                .filter(|probe| probe.pid == Some(pid))
+                .map(|probe| (probe.clone(), scope))
+                .collect();
+            self.attach_again(&probes);
+            say(format_args!(
+                "memleak-record: thread {} has ended, and the probes with it; they were moved to thread {}",
+                moved.last, moved.next
+            ));
+            losses.push(Description::Loss {
+                cause: "the probed thread ended".to_owned(),
+                count: 0,
+                window_ns: moved.window_ns,
+            });
+        }
+        losses
     }
 
-    /// The question what a frame is called, with what its mapping says now.
-    pub fn request(&self, frame: FrameId) -> Request {
-        let pid = self.target.pid;
+    /// The question what a frame met in an address space is called, with what its mapping says now.
+    pub fn request(&self, space: SpaceId, frame: FrameId) -> Request {
+        let pid = self
+            .index(space)
+            .or_else(|| (!self.processes.is_empty()).then_some(0))
+            .map_or(0, |index| self.processes[index].pid());
         match frame.location() {
             Location::File { file: id, offset } => {
-                let mapping = self.mapped().iter().find(|module| {
+                let mapping = self.mapped(space).iter().find(|module| {
                     module.file == Some(id)
                         && offset >= module.file_offset
                         && offset - module.file_offset <= module.length
@@ -204,7 +246,7 @@ impl Attachment {
             Location::Anonymous { address, .. } | Location::Kernel { address } => {
                 let module = self
                     .modules
-                    .at(self.space, address)
+                    .at(space, address)
                     .map(|module| module.path.clone());
                 Request {
                     frame,
@@ -217,10 +259,47 @@ impl Attachment {
         }
     }
 
+    /// Whether the processes share one set of probes.
+    fn is_shared(&self) -> bool {
+        self.processes.len() > OWN_PROBES
+    }
+
+    fn index(&self, space: SpaceId) -> Option<usize> {
+        self.processes
+            .iter()
+            .position(|process| process.space == space)
+    }
+
+    /// The probes that a process needs and does not have, releases first; from now on it has them.
+    fn missing_probes(&mut self, index: usize) -> Vec<(Probe, Scope)> {
+        let shared = self.is_shared();
+        let process = &mut self.processes[index];
+        let probed = match shared {
+            true => &mut self.probed_everywhere,
+            false => &mut process.probed,
+        };
+        let files: Vec<FileId> = self
+            .modules
+            .mapped(process.space)
+            .iter()
+            .filter_map(|module| module.file)
+            .filter(|file| probed.insert(*file))
+            .collect();
+        let (pid, scope) = match shared {
+            true => (None, Scope::Everywhere),
+            false => (Some(process.pid()), Scope::ProcessOf(process.task())),
+        };
+        self.discovery
+            .points(&files)
+            .into_iter()
+            .map(|point| (Probe { pid, point }, scope))
+            .collect()
+    }
+
     /// Attaches probes while recording; a failure is told, and the others go on.
-    fn attach_again(&mut self, points: &[ProbePoint]) {
-        for point in points {
-            if let Err(error) = self.kernel.attach(point, self.task) {
+    fn attach_again(&mut self, probes: &[(Probe, Scope)]) {
+        for (probe, scope) in probes {
+            if let Err(error) = self.kernel.attach(&probe.point, *scope) {
                 say(format_args!(
                     "memleak-record: {error}; its allocations are not recorded"
                 ));
@@ -228,19 +307,17 @@ impl Attachment {
         }
     }
 
-    /// Tells the probes all mappings as they are known now.
-    fn tell_mappings(&mut self) -> anyhow::Result<()> {
-        let mapped = self.modules.mapped(self.space);
+    /// Tells the probes all mappings of a process as they are known now.
+    fn tell_mappings(&mut self, index: usize) -> anyhow::Result<()> {
+        let process = &self.processes[index];
+        let mapped = self.modules.mapped(process.space);
         let (rows, left_out) = self.discovery.mapping_rows(mapped, self.kernel.rows());
         for path in left_out {
             say(format_args!(
                 "memleak-record: no room for the unwind information of {path}: stacks may end there"
             ));
         }
-        match self
-            .kernel
-            .set_mappings(self.target.pid as u32, self.space.0 as u32, &rows)
-        {
+        match self.kernel.set_mappings(process.place(), &rows) {
             Err(error @ KernelError::TooManyMappings { .. }) => {
                 say(format_args!("memleak-record: {error}"));
                 Ok(())
@@ -251,26 +328,21 @@ impl Attachment {
 }
 
 /// Says on stderr what is probed, a line per object.
-pub fn print_probes(probes: &[ProbePoint]) {
-    let mut objects: Vec<&str> = probes.iter().map(|point| point.object.as_str()).collect();
-    objects.sort_unstable();
-    objects.dedup();
+pub fn print_probes(probes: &[Probe]) {
+    let points = || probes.iter().map(|probe| &probe.point);
+    let objects: BTreeSet<&str> = points().map(|point| point.object.as_str()).collect();
     for object in objects {
-        let functions: Vec<&str> = probes
-            .iter()
+        let mut seen = HashSet::new();
+        let functions: Vec<&str> = points()
             .filter(|point| point.object == object)
             .map(|point| point.function.symbol)
+            .filter(|symbol| seen.insert(*symbol))
             .collect();
         say(format_args!(
             "probing {object}, whose symbols define {}",
             functions.join(" ")
         ));
     }
-}
-
-/// A living thread of the target; `None` when it has ended.
-fn living_task(target: &Target) -> Option<NonZeroU32> {
-    NonZeroU32::new(u32::try_from(living_thread(target.pid)?).ok()?)
 }
 
 fn no_allocator(target: &Target, mapped: &[Module]) -> String {

@@ -1,5 +1,6 @@
 //! The command line of `memleak-record`. clap is named in this file only.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use memleak_trace::quantity::{parse_duration, parse_size};
+
+use crate::layout::MAX_PROCESSES;
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,8 @@ pub enum Request {
 /// How to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The process to record.
-    pub pid: i32,
+    /// The processes to record: one or more, each once.
+    pub pids: Vec<i32>,
     /// Where the trace goes; a name made of pid and date if `None`.
     pub output: Option<PathBuf>,
     /// Replace an existing file.
@@ -56,6 +59,9 @@ EXAMPLES:
     Record it for 30 seconds:
         sudo memleak-record -p 1234 --duration 30s
 
+    Record two processes in one trace:
+        sudo memleak-record -p 1234,1235 -o trace.parquet
+
     A burst of allocations fills the ring: make it larger:
         sudo memleak-record -p 1234 --ring-size 256MiB
 
@@ -65,6 +71,8 @@ EXAMPLES:
 const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it); \
                          tracing the kernel, as memleak does without a target, is not built yet";
 
+const TOO_MANY_TARGETS: &str = "at most 64 processes can be recorded at once";
+
 /// Record every allocation of a process, with its stack, into a Parquet file.
 ///
 /// Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. The target keeps running; recording ends
@@ -73,9 +81,9 @@ const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it);
 #[command(name = "memleak-record", version, after_help = EXAMPLES)]
 #[command(override_usage = "memleak-record -p PID [OPTIONS]")]
 struct Args {
-    /// Process to record.
-    #[arg(short, long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
-    pid: Option<i32>,
+    /// Process to record; several: -p 12,13 or -p 12 -p 13.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(1..))]
+    pid: Vec<i32>,
 
     /// Trace file to write [default: memleak-PID-DATE.parquet].
     #[arg(short, long, value_name = "FILE", value_parser = output_path)]
@@ -157,11 +165,17 @@ where
         return Ok(Request::Generate(document));
     }
     let remarks = remarks(&args);
-    let pid = args.pid.ok_or_else(|| {
-        Refusal(Args::command().error(ErrorKind::MissingRequiredArgument, NO_TARGET))
-    })?;
+    let mut pids = args.pid;
+    let mut seen = HashSet::new();
+    pids.retain(|pid| seen.insert(*pid));
+    let refuse = |kind, text: &str| Err(Refusal(Args::command().error(kind, text)));
+    match pids.len() {
+        0 => return refuse(ErrorKind::MissingRequiredArgument, NO_TARGET),
+        1..=MAX_PROCESSES => {}
+        _ => return refuse(ErrorKind::TooManyValues, TOO_MANY_TARGETS),
+    }
     Ok(Request::Record(Options {
-        pid,
+        pids,
         output: args.output,
         force: args.force,
         duration: args.duration,
@@ -257,8 +271,8 @@ mod tests {
     fn options() {
         let options = record("memleak-record -p 12");
         assert_eq!(
-            (options.pid, options.ring_bytes, options.output),
-            (12, 64 << 20, None)
+            (options.pids, options.ring_bytes, options.output),
+            (vec![12], 64 << 20, None)
         );
         assert!(!options.force && !options.verbose && !options.force_seccomp);
         let options = record(
@@ -269,6 +283,16 @@ mod tests {
         assert_eq!(options.ring_bytes, 1 << 20);
         assert!(options.force && options.verbose && options.force_seccomp);
         assert!(options.remarks.is_empty());
+    }
+
+    /// Several processes, each once, in both spellings.
+    #[test]
+    fn several_processes() {
+        let options = record("memleak-record -p 12,13 -p 12 --pid=14");
+        assert_eq!(options.pids, [12, 13, 14]);
+        let many: Vec<String> = (1..=65).map(|pid| pid.to_string()).collect();
+        let (code, text) = refusal(&format!("memleak-record -p {}", many.join(",")));
+        assert!(code == 2 && text.contains("at most 64"), "{text}");
     }
 
     /// The kernel refuses a ring that is no power of two, less than a page, or past 32 bits.

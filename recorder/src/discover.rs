@@ -62,6 +62,15 @@ impl Discovery {
         new
     }
 
+    /// Whether one of these mappings holds a malloc that can be probed.
+    pub fn defines_malloc(&self, mapped: &[Module]) -> bool {
+        mapped
+            .iter()
+            .filter_map(|module| self.files.get(&module.file?))
+            .flat_map(|facts| &facts.points)
+            .any(|point| point.function.symbol == "malloc")
+    }
+
     /// What is known of a file.
     pub fn facts(&self, id: FileId) -> Option<&FileFacts> {
         self.files.get(&id)

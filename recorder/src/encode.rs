@@ -16,12 +16,15 @@ use crate::wire::{RawEvent, RawExec, Record, WireError, decode};
 /// What the encoder finds in the records and cannot settle itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
-    /// Frames that no stack had before.
-    NewFrames(Vec<FrameId>),
+    /// Frames that no stack had before, and where one has them.
+    NewFrames {
+        space: SpaceId,
+        frames: Vec<FrameId>,
+    },
     /// A walk stopped at an address in no known mapping: a library was opened.
-    UnknownMapping { address: u64 },
-    /// The target executed another program, in a new address space.
-    Exec { space: SpaceId },
+    UnknownMapping { space: SpaceId, address: u64 },
+    /// A process executed another program, in a new address space.
+    Exec { pid: i32, space: SpaceId },
 }
 
 /// Why encoding stopped.
@@ -176,13 +179,16 @@ impl State {
                 Record::Event(event) => self.event(&event)?,
                 Record::Exec(exec) => self.exec(&exec)?,
                 Record::Stack(stack) => {
+                    let space = SpaceId(stack.space as i32);
                     if stack.end == StackEnd::NoMapping {
                         let address = stack.stopped_at;
-                        let _ = self.findings.send(Finding::UnknownMapping { address });
+                        let _ = self
+                            .findings
+                            .send(Finding::UnknownMapping { space, address });
                     }
-                    let new = self.interner.tell(stack);
-                    if !new.is_empty() {
-                        let _ = self.findings.send(Finding::NewFrames(new));
+                    let frames = self.interner.tell(stack);
+                    if !frames.is_empty() {
+                        let _ = self.findings.send(Finding::NewFrames { space, frames });
                     }
                 }
             }
@@ -204,7 +210,7 @@ impl State {
             ts: exec.ts as i64,
             what,
         })?;
-        let _ = self.findings.send(Finding::Exec { space });
+        let _ = self.findings.send(Finding::Exec { pid, space });
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The kernel side: loads the object, attaches its probes, fills its maps.
 
+use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -10,8 +11,8 @@ use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
 
 use crate::functions::{Function, PROGRAMS};
 use crate::layout::{
-    COOKIE_CHECK_CALLER, Control, Counters, EMPTY_TABLE, FIRST_SPACE, MAX_MAPPINGS, MappingRow,
-    MappingTable, Space,
+    COOKIE_CHECK_CALLER, Counters, EMPTY_TABLE, MAX_MAPPINGS, MappingRow, MappingTable, Recording,
+    Space,
 };
 use crate::row_arena::RowArena;
 use crate::wire::op_number;
@@ -88,6 +89,26 @@ pub struct Kernel {
     rows: RowArena,
     /// Number of the last mapping table written.
     table_generation: u32,
+    /// Whether the second table of a slot is the one in use.
+    second_table: std::collections::HashMap<u32, bool>,
+}
+
+/// Whose calls a probe sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of the process that this living thread belongs to.
+    ProcessOf(NonZeroU32),
+    /// Every process's.
+    Everywhere,
+}
+
+/// Where the probes keep what they know of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its pair of mapping tables.
+    pub slot: u32,
+    pub pid: u32,
+    pub space: u32,
 }
 
 impl Kernel {
@@ -114,19 +135,15 @@ impl Kernel {
             ebpf,
             rows,
             table_generation: 0,
+            second_table: std::collections::HashMap::new(),
         };
         // A generation of its own: what threads remember of 0 is nothing.
         kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
         Ok(kernel)
     }
 
-    /// Probes a function of the process of `task`, a living thread: entry, and return where its
-    /// shape asks for it.
-    pub fn attach(
-        &mut self,
-        point: &ProbePoint,
-        task: std::num::NonZeroU32,
-    ) -> Result<(), KernelError> {
+    /// Probes a function: entry, and return where its shape asks for it.
+    pub fn attach(&mut self, point: &ProbePoint, scope: Scope) -> Result<(), KernelError> {
         let Some(number) = op_number(point.function.op) else {
             return Err(KernelError::Missing("operation"));
         };
@@ -147,12 +164,12 @@ impl Kernel {
                 ),
                 cookie: Some(cookie),
             };
+            let scope = match scope {
+                Scope::ProcessOf(task) => UProbeScope::OneProcess(task),
+                Scope::Everywhere => UProbeScope::AllProcesses,
+            };
             uprobe(&mut self.ebpf, name)?
-                .attach(
-                    at,
-                    Path::new(&point.open_path),
-                    UProbeScope::OneProcess(task),
-                )
+                .attach(at, Path::new(&point.open_path), scope)
                 .map_err(|source| attach_error(point, source))?;
         }
         Ok(())
@@ -171,17 +188,14 @@ impl Kernel {
     }
 
     /// Opens or closes the recording, for all probes at one instant.
-    pub fn set_recording(&mut self, recording: bool) -> Result<(), KernelError> {
-        let control = Control {
-            recording: u32::from(recording),
-            spaces: FIRST_SPACE,
-        };
-        self.array::<Control>("control")?
-            .set(0, control, 0)
-            .map_err(|source| KernelError::Map {
-                name: "control",
-                source,
-            })
+    pub fn set_recording(&mut self, recording: Recording) -> Result<(), KernelError> {
+        self.set_number("control", recording as u32)
+    }
+
+    /// Tells the probes how many address spaces have numbers; exec gives the next ones. Call it
+    /// before [`Kernel::attach_exec`].
+    pub fn set_spaces(&mut self, count: u32) -> Result<(), KernelError> {
+        self.set_number("last_space", count)
     }
 
     /// The unwind rows of the probes.
@@ -189,18 +203,21 @@ impl Kernel {
         &mut self.rows
     }
 
-    /// Tells the probes the executable mappings of a process, sorted by address. Mappings beyond
-    /// the limit are left out, with an error that says so after the others are in force.
+    /// Tells the probes the executable mappings of the process in `place` (below
+    /// [`crate::layout::MAX_PROCESSES`]), sorted by address. Mappings beyond the limit are left out,
+    /// with an error that says so after the others are in force.
     pub fn set_mappings(
         &mut self,
-        pid: u32,
-        space: u32,
+        place: Place,
         mappings: &[MappingRow],
     ) -> Result<(), KernelError> {
+        let Place { slot, pid, space } = place;
         let kept = mappings.len().min(MAX_MAPPINGS);
         self.table_generation += 1;
         // Two tables: walks under way still use the other one.
-        let index = self.table_generation % 2;
+        let second = self.second_table.entry(slot).or_default();
+        *second = !*second;
+        let index = EMPTY_TABLE + 1 + 2 * slot + u32::from(*second);
         self.set_table(index, self.table_generation, &mappings[..kept])?;
         let map = self
             .ebpf
@@ -282,6 +299,12 @@ impl Kernel {
             source,
         })?;
         Ok(Counters::from_values(&values))
+    }
+
+    fn set_number(&mut self, name: &'static str, number: u32) -> Result<(), KernelError> {
+        self.array::<u32>(name)?
+            .set(0, number, 0)
+            .map_err(|source| KernelError::Map { name, source })
     }
 
     fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, T>, KernelError> {

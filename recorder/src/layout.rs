@@ -16,10 +16,10 @@ pub struct MappingRow {
     pub row_count: u32,
 }
 
-/// Number of the first address space; exec gives the next ones.
-pub const FIRST_SPACE: u32 = 1;
 /// `ML_EMPTY_TABLE`.
-pub const EMPTY_TABLE: u32 = 2;
+pub const EMPTY_TABLE: u32 = 0;
+/// `ML_MAX_PROCESSES`: processes that are recorded at once.
+pub const MAX_PROCESSES: usize = 64;
 /// `ML_MAPPING_INNER`.
 pub const MAPPING_INNER: u16 = 1;
 /// `ML_MAPPING_WRAPPER`.
@@ -46,12 +46,16 @@ pub struct Space {
     pub table: u32,
 }
 
-/// `struct ml_control`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Control {
-    pub recording: u32,
-    pub spaces: u32,
+/// `enum ml_recording`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Recording {
+    /// Nothing is recorded.
+    Closed = 0,
+    /// The probes fire in recorded processes only.
+    Open = 1,
+    /// They fire in every process, and leave out those that are not recorded.
+    OpenFiltered = 2,
 }
 
 /// `struct ml_stops`.
@@ -83,8 +87,6 @@ unsafe impl Pod for Exit {}
 unsafe impl Pod for MappingTable {}
 // SAFETY: as above.
 unsafe impl Pod for Space {}
-// SAFETY: as above.
-unsafe impl Pod for Control {}
 
 const _: () = assert!(size_of::<Stops>() == 24 && size_of::<Exit>() == 12);
 const _: () = assert!(size_of::<MappingRow>() == 40);
@@ -124,6 +126,7 @@ mod tests {
         let header = include_str!("../../bpf/memleak.h");
         let lines = [
             format!("#define ML_EMPTY_TABLE {EMPTY_TABLE}"),
+            format!("#define ML_MAX_PROCESSES {MAX_PROCESSES}"),
             format!("#define ML_MAPPING_INNER {MAPPING_INNER}"),
             format!("#define ML_MAPPING_WRAPPER {MAPPING_WRAPPER}"),
             format!("#define ML_MAX_MAPPINGS {MAX_MAPPINGS}"),
@@ -131,6 +134,11 @@ mod tests {
                 "#define ML_COOKIE_CHECK_CALLER (1 << {})",
                 COOKIE_CHECK_CALLER.ilog2()
             ),
+            format!(
+                "ML_CLOSED = {}, /* before and after */",
+                Recording::Closed as u32
+            ),
+            format!("ML_OPEN = {},", Recording::Open as u32),
             "ML_LOST_ALLOC_RING_FULL = 0,".to_owned(),
             "ML_LOST_RELEASE_RING_FULL = 1,".to_owned(),
             "ML_LOST_NO_TASK_STORAGE = 2,".to_owned(),

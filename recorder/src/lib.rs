@@ -16,6 +16,7 @@ pub mod maps;
 pub mod modules;
 pub mod output;
 pub mod preflight;
+pub mod process;
 pub mod prologue;
 pub mod ring_fill;
 pub mod row_arena;

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use memleak_names::Image;
+use memleak_names::debug_file::{self, open_regular};
+use memleak_names::object::lasting_path;
 use memleak_trace::describe::Module;
 use memleak_trace::{FileId, SpaceId};
-use object::read::elf::ElfFile64;
-use object::{Object, ReadCache};
 
 use crate::maps::{self, Mapping};
 use crate::preflight::target::living_thread;
@@ -32,7 +33,9 @@ pub struct OpenedFile {
     id: FileId,
     path: String,
     build_id: Option<String>,
-    file: File,
+    file: Arc<File>,
+    /// Files that may hold its debug information.
+    debug_files: Vec<Arc<File>>,
     stamp: Stamp,
 }
 
@@ -46,15 +49,28 @@ fn stamp(metadata: &Metadata) -> Stamp {
 impl OpenedFile {
     /// Takes an open file. `path` is its name as the target sees it.
     pub fn new(id: FileId, path: String, file: File) -> io::Result<Self> {
-        let stamp = stamp(&file.metadata()?);
-        let build_id = read_build_id(&file);
         Ok(OpenedFile {
             id,
             path,
-            build_id,
-            file,
-            stamp,
+            build_id: Image::read(&file).and_then(|image| image.build_id),
+            stamp: stamp(&file.metadata()?),
+            file: Arc::new(file),
+            debug_files: Vec::new(),
         })
+    }
+
+    /// Opens what may hold its debug information in these root directories: they may be gone by
+    /// the time that a name is asked for. Whether it does, is not looked at here.
+    pub fn with_debug_files(mut self, roots: &[PathBuf]) -> Self {
+        let image = Image::read(&self.file).filter(|image| !image.has_debug_info);
+        if let Some(image) = image {
+            self.debug_files = roots
+                .iter()
+                .flat_map(|root| debug_file::in_root(root, Path::new(&self.path), &image))
+                .filter_map(|place| Some(Arc::new(open_regular(&place)?)))
+                .collect();
+        }
+        self
     }
 
     pub fn id(&self) -> FileId {
@@ -73,11 +89,21 @@ impl OpenedFile {
 
     /// A path that opens this very file as long as `self` lives, whatever became of its name.
     pub fn lasting_path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+        lasting_path(&self.file)
     }
 
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The file, for as long as it is needed.
+    pub fn shared_file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    /// Files that may hold its debug information, the likeliest first.
+    pub fn debug_files(&self) -> &[Arc<File>] {
+        &self.debug_files
     }
 
     /// Whether the file still holds what it held when it was opened.
@@ -179,6 +205,7 @@ impl Modules {
         let id = FileId(u32::try_from(self.files.len() + 1).unwrap_or(u32::MAX));
         let path = mapping.path.to_string_lossy().into_owned();
         let opened = opened.and_then(|file| OpenedFile::new(id, path, file).ok());
+        let opened = opened.map(|file| file.with_debug_files(&roots(task)));
         self.files.push(opened.map(Arc::new));
         self.by_inode.insert(key, id);
         id
@@ -218,30 +245,28 @@ fn open_mapped(task: i32, mapping: &Mapping) -> Option<File> {
         "/proc/{task}/map_files/{:x}-{:x}",
         mapping.start, mapping.end
     );
-    open_regular(exact.into()).or_else(|| {
+    open_regular(Path::new(&exact)).or_else(|| {
         let mut path = std::ffi::OsString::from(format!("/proc/{task}/root"));
         path.push(&mapping.path);
-        let file = open_regular(path.into())?;
+        let file = open_regular(Path::new(&path))?;
         // The name may lead to another file by now. (Devices are not compared: on btrfs and
         // overlayfs `maps` and `stat` number them differently.)
         (!mapping.deleted && file.metadata().ok()?.ino() == mapping.inode).then_some(file)
     })
 }
 
-/// Opening a device can do things; a mapped one is left alone.
-fn open_regular(path: PathBuf) -> Option<File> {
-    std::fs::metadata(&path)
-        .ok()?
-        .is_file()
-        .then(|| File::open(&path).ok())
-        .flatten()
-}
-
-fn read_build_id(file: &File) -> Option<String> {
-    let cache = ReadCache::new(file);
-    let elf = ElfFile64::<object::Endianness, _>::parse(&cache).ok()?;
-    let id = elf.build_id().ok().flatten()?;
-    Some(id.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Root directories to look in: the target's, and our own if that is another one.
+fn roots(task: i32) -> Vec<PathBuf> {
+    let target = PathBuf::from(format!("/proc/{task}/root"));
+    let own = PathBuf::from("/");
+    let identity = |path: &Path| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    match identity(&target) == identity(&own) {
+        true => vec![own],
+        false => vec![target, own],
+    }
 }
 
 #[cfg(test)]

@@ -29,22 +29,25 @@ pub struct Report {
     pub kernel: KernelVersion,
     /// `uname -r`.
     pub kernel_release: String,
-    pub target: target::Target,
+    pub targets: Vec<target::Target>,
 }
 
-/// Checks machine, user and target, in this order.
+/// Checks machine, user and targets, in this order.
 ///
 /// `force_seccomp` records a target that a return probe may kill.
-pub fn check(pid: i32, force_seccomp: bool) -> Result<Report, Error> {
+pub fn check(pids: &[i32], force_seccomp: bool) -> Result<Report, Error> {
     let (kernel, kernel_release) = machine::check()?;
     capabilities::check()?;
-    let target = target::check(pid)?;
-    if !force_seccomp {
-        seccomp::check(pid, kernel, &kernel_release)?;
+    let mut targets = Vec::new();
+    for pid in pids {
+        targets.push(target::check(*pid)?);
+        if !force_seccomp {
+            seccomp::check(*pid, kernel, &kernel_release)?;
+        }
     }
     Ok(Report {
         kernel,
         kernel_release,
-        target,
+        targets,
     })
 }

@@ -21,27 +21,32 @@ pub fn run(options: Options) -> anyhow::Result<()> {
     }
     let path = match &options.output {
         Some(path) => path.clone(),
-        None => output::default_name(options.pid, SystemTime::now()),
+        None => output::default_name(
+            options.pids.first().copied().unwrap_or(0),
+            SystemTime::now(),
+        ),
     };
     output::check(&path, options.force)?;
-    let report = preflight::check(options.pid, options.force_seccomp)?;
+    let report = preflight::check(&options.pids, options.force_seccomp)?;
     raise_open_files();
-    let watch = Watch::new(options.pid).context("cannot watch for the target's end")?;
+    let mut watch = Watch::new(&options.pids).context("cannot watch for the target's end")?;
     let mut session = Session::prepare(&options, &path, report)?;
     session.open()?;
     let start = Instant::now();
+    let pids: Vec<String> = options.pids.iter().map(i32::to_string).collect();
     say(format_args!(
-        "recording process {} into {}; Ctrl-C ends it",
-        options.pid,
+        "recording process{} {} into {}; Ctrl-C ends it",
+        if pids.len() > 1 { "es" } else { "" },
+        pids.join(", "),
         path.display()
     ));
 
     // Whatever ends it, what was recorded is written.
-    let (reason, failure) = match follow(&mut session, &watch, options.duration, start) {
+    let (reason, failure) = match follow(&mut session, &mut watch, options.duration, start) {
         Ok(reason) => (reason, None),
         Err(error) => (Reason::Failure, Some(error)),
     };
-    let closed = session.close(reason.words(), reason == Reason::TargetEnded)?;
+    let closed = session.close(reason.words())?;
     say(format_args!(
         "recorded {} events with {} stacks in {} ({}), {} lost: {}",
         closed.written.events,
@@ -80,7 +85,7 @@ impl Reason {
 /// Looks after the session until something ends it.
 fn follow(
     session: &mut Session,
-    watch: &Watch,
+    watch: &mut Watch,
     duration: Option<Duration>,
     start: Instant,
 ) -> anyhow::Result<Reason> {
@@ -94,7 +99,12 @@ fn follow(
         }
         match watch.wait(left.unwrap_or(TICK).min(TICK))? {
             Wake::Signal => break Reason::Signal,
-            Wake::TargetEnded => break Reason::TargetEnded,
+            Wake::Ended(pid) => {
+                session.ended(pid);
+                if watch.is_over() {
+                    break Reason::TargetEnded;
+                }
+            }
             Wake::Timeout => {}
         }
         if session.has_failed() {

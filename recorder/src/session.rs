@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::Receiver;
-use memleak_trace::header::{self, Header, Machine, Probe, VERSION};
+use memleak_trace::header::{self, Header, Machine, VERSION};
 use memleak_trace::writer::WriterOptions;
 use memleak_trace::{Description, Note, TraceWriter};
 
-use crate::attachment::{Attachment, print_probes};
+use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
 use crate::drain::Drain;
 use crate::encode::{Encoder, Finding, Progress, Written};
-use crate::kernel::ProbePoint;
+use crate::layout::Recording;
 use crate::ledger::Ledger;
 use crate::preflight::target::{Target, living_thread};
+use crate::process::Process;
 use crate::ring_fill::RingFill;
 use crate::symbolize::Symbolizer;
 use crate::talk::say;
@@ -41,6 +42,8 @@ pub struct Session {
     progress: Arc<Progress>,
     symbolizer: Symbolizer,
     ledger: Ledger,
+    /// The ends of processes, to be written when everything they did is.
+    ended: Vec<Note>,
 }
 
 /// A recording that is closed.
@@ -60,7 +63,7 @@ impl Session {
     ) -> anyhow::Result<Session> {
         let page_size = page_size();
         let mut attachment = Attachment::attach(
-            report.target,
+            report.targets,
             options.ring_bytes,
             page_size,
             options.verbose,
@@ -96,26 +99,29 @@ impl Session {
             progress,
             symbolizer,
             ledger: Ledger::new(clocks::monotonic_ns()),
+            ended: Vec::new(),
         })
     }
 
     /// Opens the recording for all probes at once.
     pub fn open(&mut self) -> anyhow::Result<()> {
-        let target = self.attachment.target();
-        self.note(Description::Process {
-            pid: target.pid,
-            ppid: target.ppid,
-            space: self.attachment.space(),
-            command: target.command.join(" "),
-        });
-        for module in self.attachment.mapped() {
-            self.note(Description::Module(module.clone()));
+        for process in self.attachment.processes() {
+            let Process { target, space, .. } = process;
+            self.note(Description::Process {
+                pid: target.pid,
+                ppid: target.ppid,
+                space: *space,
+                command: target.command.join(" "),
+            });
+            for module in self.attachment.mapped(*space) {
+                self.note(Description::Module(module.clone()));
+            }
         }
         self.sample_rss();
         // The encoder takes notes and events as they come: this one must be in before the first
         // event is made.
         self.note(Description::Open);
-        self.attachment.kernel().set_recording(true)?;
+        self.attachment.open()?;
         Ok(())
     }
 
@@ -123,18 +129,18 @@ impl Session {
     pub fn work(&mut self) -> anyhow::Result<()> {
         while let Ok(finding) = self.findings.try_recv() {
             match finding {
-                Finding::NewFrames(frames) => {
+                Finding::NewFrames { space, frames } => {
                     for frame in frames {
-                        self.symbolizer.ask(self.attachment.request(frame));
+                        self.symbolizer.ask(self.attachment.request(space, frame));
                     }
                 }
-                Finding::UnknownMapping { address } => {
-                    for module in self.attachment.find_mapping(address)? {
+                Finding::UnknownMapping { space, address } => {
+                    for module in self.attachment.find_mapping(space, address)? {
                         self.note(Description::Module(module));
                     }
                 }
-                Finding::Exec { space } => {
-                    for module in self.attachment.exec(space)? {
+                Finding::Exec { pid, space } => {
+                    for module in self.attachment.exec(pid, space)? {
                         self.note(Description::Module(module));
                     }
                 }
@@ -143,7 +149,7 @@ impl Session {
         for symbol in self.symbolizer.ready() {
             self.note(Description::Symbol(symbol));
         }
-        if let Some(loss) = self.attachment.keep_probing() {
+        for loss in self.attachment.keep_probing() {
             self.note(loss);
         }
         let now = clocks::monotonic_ns();
@@ -161,11 +167,21 @@ impl Session {
         self.encoder.has_failed()
     }
 
-    /// Puts the target's resident memory into the trace.
+    /// Puts the resident memory of every process into the trace.
     pub fn sample_rss(&self) {
-        resident(self.attachment.target())
-            .into_iter()
-            .for_each(|what| self.note(what));
+        for process in self.attachment.processes() {
+            resident(&process.target)
+                .into_iter()
+                .for_each(|what| self.note(what));
+        }
+    }
+
+    /// Puts the end of a process into the trace, behind what it did.
+    pub fn ended(&mut self, pid: i32) {
+        self.ended.push(Note {
+            ts: clocks::monotonic_ns(),
+            what: Description::Exit { pid, status: None },
+        });
     }
 
     /// What the status line shows.
@@ -182,7 +198,7 @@ impl Session {
 
     /// Closes the recording for all probes at once, empties the ring, names what is left, and
     /// closes the trace.
-    pub fn close(self, reason: &str, target_ended: bool) -> anyhow::Result<Closed> {
+    pub fn close(self, reason: &str) -> anyhow::Result<Closed> {
         let Session {
             mut attachment,
             drain,
@@ -190,9 +206,10 @@ impl Session {
             findings,
             mut symbolizer,
             mut ledger,
+            ended,
             ..
         } = self;
-        attachment.kernel().set_recording(false)?;
+        attachment.kernel().set_recording(Recording::Closed)?;
         let closed_ns = clocks::monotonic_ns();
         let note = |what| {
             encoder.note(Note {
@@ -200,8 +217,8 @@ impl Session {
                 what,
             })
         };
-        if !target_ended {
-            resident(attachment.target()).into_iter().for_each(note);
+        for process in attachment.processes() {
+            resident(&process.target).into_iter().for_each(note);
         }
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
@@ -211,20 +228,17 @@ impl Session {
         }
         // Ends when the encoder has seen the last chunk.
         for finding in findings {
-            if let Finding::NewFrames(frames) = finding {
+            if let Finding::NewFrames { space, frames } = finding {
                 for frame in frames {
-                    symbolizer.ask(attachment.request(frame));
+                    symbolizer.ask(attachment.request(space, frame));
                 }
             }
         }
         for symbol in symbolizer.close() {
             note(Description::Symbol(symbol));
         }
-        if target_ended {
-            note(Description::Exit {
-                pid: attachment.target().pid,
-                status: None,
-            });
+        for note in ended {
+            encoder.note(note);
         }
         note(Description::Close {
             reason: reason.to_owned(),
@@ -257,14 +271,19 @@ fn resident(target: &Target) -> Vec<Description> {
 }
 
 fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u64) -> Header {
-    let target = attachment.target();
-    let probe = |point: &ProbePoint| Probe {
-        pid: target.pid,
-        object: point.object.clone(),
-        function: point.function.symbol.to_owned(),
-        file_offset: point.file_offset,
-        displacement: point.displacement,
-        returns: point.function.shape.leave_program().is_some(),
+    let probe = |probe: &attachment::Probe| header::Probe {
+        pid: probe.pid.unwrap_or(0),
+        object: probe.point.object.clone(),
+        function: probe.point.function.symbol.to_owned(),
+        file_offset: probe.point.file_offset,
+        displacement: probe.point.displacement,
+        returns: probe.point.function.shape.leave_program().is_some(),
+    };
+    let target = |process: &Process| header::Target {
+        pid: process.target.pid,
+        ppid: process.target.ppid,
+        command: process.target.command.clone(),
+        executable: process.target.executable.clone(),
     };
     Header {
         version: VERSION,
@@ -277,12 +296,7 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
             cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
         },
         clock: clocks::now(),
-        targets: vec![header::Target {
-            pid: target.pid,
-            ppid: target.ppid,
-            command: target.command.clone(),
-            executable: target.executable.clone(),
-        }],
+        targets: attachment.processes().iter().map(target).collect(),
         probes: attachment.probes().iter().map(probe).collect(),
         ring_bytes,
     }

@@ -1,4 +1,4 @@
-//! Waits for what may end a recording: a signal to us, or the end of the target.
+//! Waits for what may end a recording: a signal to us, or the end of a target.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -9,8 +9,8 @@ use std::time::Duration;
 pub enum Wake {
     /// SIGINT, SIGTERM, or SIGHUP: the terminal is gone.
     Signal,
-    /// Every thread of the target has ended.
-    TargetEnded,
+    /// Every thread of this process has ended; it is not watched any more.
+    Ended(i32),
     /// Nothing within the time given.
     Timeout,
 }
@@ -19,13 +19,14 @@ pub enum Wake {
 #[derive(Debug)]
 pub struct Watch {
     signals: OwnedFd,
-    target: OwnedFd,
+    /// The processes that have not ended, by pid.
+    processes: Vec<(i32, OwnedFd)>,
 }
 
 impl Watch {
     /// Blocks these signals for this thread and those it starts later, and watches them and
-    /// the process `pid` instead. Call it before any thread is started.
-    pub fn new(pid: i32) -> io::Result<Watch> {
+    /// these processes instead. Call it before any thread is started.
+    pub fn new(pids: &[i32]) -> io::Result<Watch> {
         // SAFETY: the set is initialized by sigemptyset before use; both calls take valid pointers.
         let signals = unsafe {
             let mut set = std::mem::zeroed();
@@ -39,22 +40,49 @@ impl Watch {
             }
             owned(i64::from(libc::signalfd(-1, &set, libc::SFD_CLOEXEC)))?
         };
+        let mut watch = Watch {
+            signals,
+            processes: Vec::new(),
+        };
+        for pid in pids {
+            watch.add(*pid)?;
+        }
+        Ok(watch)
+    }
+
+    /// Watches another process.
+    pub fn add(&mut self, pid: i32) -> io::Result<()> {
         // SAFETY: pidfd_open takes a pid and flags, and returns a new descriptor.
-        let target = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
-        Ok(Watch { signals, target })
+        let descriptor = unsafe { owned(libc::syscall(libc::SYS_pidfd_open, pid, 0))? };
+        self.processes.push((pid, descriptor));
+        Ok(())
+    }
+
+    /// Whether every watched process has ended.
+    pub fn is_over(&self) -> bool {
+        self.processes.is_empty()
     }
 
     /// Waits until something happens, at most for `time`.
-    pub fn wait(&self, time: Duration) -> io::Result<Wake> {
-        let mut ready =
-            [self.signals.as_raw_fd(), self.target.as_raw_fd()].map(|fd| libc::pollfd {
-                fd,
+    pub fn wait(&mut self, time: Duration) -> io::Result<Wake> {
+        let processes = self.processes.iter().map(|(_, process)| process);
+        let mut ready: Vec<libc::pollfd> = std::iter::once(&self.signals)
+            .chain(processes)
+            .map(|descriptor| libc::pollfd {
+                fd: descriptor.as_raw_fd(),
                 events: libc::POLLIN,
                 revents: 0,
-            });
+            })
+            .collect();
         let milliseconds = i32::try_from(time.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: two valid pollfds.
-        let count = unsafe { libc::poll(ready.as_mut_ptr(), 2, milliseconds) };
+        // SAFETY: as many valid pollfds as it says.
+        let count = unsafe {
+            libc::poll(
+                ready.as_mut_ptr(),
+                ready.len() as libc::nfds_t,
+                milliseconds,
+            )
+        };
         if count < 0 {
             let error = io::Error::last_os_error();
             return match error.kind() {
@@ -62,10 +90,10 @@ impl Watch {
                 _ => Err(error),
             };
         }
-        Ok(match ready.map(|fd| fd.revents != 0) {
-            [true, _] => Wake::Signal,
-            [_, true] => Wake::TargetEnded,
-            _ => Wake::Timeout,
+        Ok(match ready.iter().position(|fd| fd.revents != 0) {
+            None => Wake::Timeout,
+            Some(0) => Wake::Signal,
+            Some(index) => Wake::Ended(self.processes.remove(index - 1).0),
         })
     }
 }
@@ -93,13 +121,16 @@ mod tests {
             .arg("60")
             .spawn()
             .unwrap();
-        let watch = Watch::new(child.id() as i32).unwrap();
+        let pid = child.id() as i32;
+        let own = std::process::id() as i32;
+        let mut watch = Watch::new(&[own, pid]).unwrap();
         assert_eq!(watch.wait(Duration::ZERO).unwrap(), Wake::Timeout);
         child.kill().unwrap();
         assert_eq!(
             watch.wait(Duration::from_secs(60)).unwrap(),
-            Wake::TargetEnded
+            Wake::Ended(pid)
         );
+        assert!(!watch.is_over());
         child.wait().unwrap();
     }
 }

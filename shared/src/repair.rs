@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::batch::Batch;
 use crate::error::TraceError;
 use crate::event::Event;
 use crate::reader::{Condition, TraceReader};
@@ -17,7 +18,22 @@ use crate::writer::{TraceWriter, WriterOptions};
 pub fn repair(from: &Path, to: &Path) -> Result<Condition, TraceError> {
     let mut reader = TraceReader::open(from)?;
     let mut writer = TraceWriter::create(to, reader.header(), &WriterOptions { overwrite: false })?;
+    copy(&mut reader, &mut writer, |_| ())?;
+    writer.finish()?;
+    Ok(reader.condition().clone())
+}
+
+/// Appends the readable rows that are left in `reader`; `seen` gets each batch before it is written.
+///
+/// # Errors
+/// Those of reading and of writing.
+pub fn copy(
+    reader: &mut TraceReader,
+    writer: &mut TraceWriter,
+    mut seen: impl FnMut(&Batch),
+) -> Result<(), TraceError> {
     while let Some(batch) = reader.next_batch()? {
+        seen(&batch);
         let mut stacks = batch.stacks.iter().peekable();
         let mut notes = batch.notes.iter().peekable();
         for row in 0..batch.len() {
@@ -30,8 +46,7 @@ pub fn repair(from: &Path, to: &Path) -> Result<Condition, TraceError> {
         }
         writer.checkpoint_if_due()?;
     }
-    writer.finish()?;
-    Ok(reader.condition().clone())
+    Ok(())
 }
 
 /// Stacks stand in the order of their rows: the next one belongs to the first event that uses it.

@@ -1,4 +1,4 @@
-/* Prints `name address` lines, then waits for its end. `leaf` calls `here` through two inlined
+/* Prints `name address` lines and `ready`, then waits for its end. `leaf` calls `here` through two inlined
  * functions; the barrier keeps that call from becoming a jump. The test knows the lines. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,6 +36,7 @@ int main(void)
     SAY("free", free);
     SAY("posix_memalign", posix_memalign);
     SAY("aligned_alloc", aligned_alloc);
+    puts("ready");
     fflush(stdout);
     for (;;)
         pause();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use memleak_record::modules::Modules;
+use memleak_record::modules::{Modules, OpenedFile};
 use memleak_record::symbolize::{Request, Symbolizer};
 use memleak_trace::FrameId;
 use object::{Object, ObjectSymbol};
@@ -153,30 +153,122 @@ fn stripped() {
     assert_eq!(hidden.address, running.address("in_hidden"));
 }
 
-/// A separate debug file beside the program is found by its debug link; a wrong one is not used,
-/// and does not take the symbols away.
+/// A separate debug file beside the program is found by its debug link; one of another build, or,
+/// where there are no build ids, with another checksum, is not used, and does not take the symbols away.
 #[test]
 fn debug_link() {
     const SPLIT: &str = "cc -O2 -g -rdynamic program.c -o program && \
                          objcopy --only-keep-debug program program.debug && strip program && \
                          objcopy --add-gnu-debuglink=program.debug program";
-    let program = build("debug-link", SPLIT);
-    let symbol = Running::start(&program).symbol("in_leaf");
-    assert_eq!(
-        (symbol.line, symbol.inlined.len()),
-        (Some(LINE_IN_LEAF), 2),
-        "{symbol:?}"
-    );
+    let without_id = SPLIT.replace("-O2", "-O2 -Wl,--build-id=none");
+    for (name, commands) in [("debug-link", SPLIT), ("debug-link-no-id", &without_id)] {
+        let symbol = Running::start(&build(name, commands)).symbol("in_leaf");
+        assert_eq!(
+            (symbol.line, symbol.inlined.len()),
+            (Some(LINE_IN_LEAF), 2),
+            "{symbol:?}"
+        );
+    }
 
-    let program = build(
-        "wrong-debug-link",
-        &format!("{SPLIT} && echo changed >> program.debug"),
+    let changed = format!("{without_id} && echo changed >> program.debug");
+    let other = format!(
+        "{SPLIT} && cc -O1 -g program.c -o other && objcopy --only-keep-debug other program.debug"
     );
-    let symbol = Running::start(&program).symbol("in_leaf");
-    assert_eq!(
-        (symbol.function.as_deref(), symbol.line),
-        (Some("leaf"), None)
-    );
+    for (name, commands) in [("debug-link-changed", changed), ("debug-link-other", other)] {
+        let symbol = Running::start(&build(name, &commands)).symbol("in_leaf");
+        assert_eq!(
+            (symbol.function.as_deref(), symbol.line),
+            (Some("leaf"), None),
+            "{name}"
+        );
+    }
+}
+
+/// Debug information in a directory of debug files, found by its build id alone: compressed, for a
+/// program that exports nothing. Of another build, it is not used.
+#[test]
+fn by_build_id() {
+    const SPLIT: &str = "cc -O2 -g -gz=zlib -Wl,--build-id program.c -o program && \
+                         objcopy --only-keep-debug program whole.debug && strip program";
+    let program = build("by-build-id", SPLIT);
+    let directory = program.parent().unwrap();
+    let other = build("by-build-id-other", &SPLIT.replace("-O2", "-O1"));
+    let other = other.parent().unwrap().join("whole.debug");
+
+    let named = |debug_file: &Path| {
+        let running = Running::start(&program);
+        let request = running.request("in_leaf", false);
+        let file = request.file.clone().unwrap();
+        let id = file.build_id().unwrap();
+        let root = directory.join("root");
+        let place = root.join(format!("usr/lib/debug/.build-id/{}", &id[..2]));
+        fs::create_dir_all(&place).unwrap();
+        fs::copy(debug_file, place.join(format!("{}.debug", &id[2..]))).unwrap();
+        let opened = fs::File::open(&program).unwrap();
+        let opened = OpenedFile::new(file.id(), file.path().to_owned(), opened).unwrap();
+        // What is open is found after the target has ended and its root is gone.
+        let opened = opened.with_debug_files(&["/nowhere".into(), root.clone()]);
+        drop(running);
+        fs::remove_dir_all(&root).unwrap();
+        let file = Some(std::sync::Arc::new(opened));
+        symbolize(vec![Request { file, ..request }]).remove(0)
+    };
+    let symbol = named(&directory.join("whole.debug"));
+    let inlined: Vec<_> = symbol.inlined.iter().map(|one| one.line).collect();
+    assert_eq!(symbol.function.as_deref(), Some("leaf"));
+    assert_eq!(symbol.line, Some(LINE_IN_LEAF), "{symbol:?}");
+    assert_eq!(inlined, [Some(LINE_OF_INNER), Some(LINE_OF_OUTER)]);
+
+    let symbol = named(&other);
+    assert_eq!((symbol.function, symbol.line), (None, None));
+    assert!(symbol.module.is_some() && symbol.build_id.is_some());
+}
+
+/// C++ and Rust names are demangled, with their source lines, also where they are inlined.
+#[test]
+fn demangled() {
+    let corners = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/symbols");
+    for (name, compile, function, inlined) in [
+        (
+            "cpp",
+            "g++ -O2 -g",
+            "names::Box<int>::place(std::vector<int, std::allocator<int> >&)",
+            "names::inner()",
+        ),
+        (
+            "rust",
+            "rustc -O -g --edition=2021",
+            "program::names::place::<i32>",
+            "program::names::inner",
+        ),
+    ] {
+        let source = match name {
+            "cpp" => "names.cpp",
+            _ => "names/program.rs",
+        };
+        let directory = scratch(&format!("demangled-{name}"));
+        run(
+            &format!("{compile} {corners}/{source} -o program"),
+            &directory,
+        );
+        let running = Running::start(&directory.join("program"));
+        let symbol = running.symbol("in_place");
+        let found = symbol.function.clone().unwrap_or_default();
+        assert!(same_name(&found, function), "{name}: {symbol:?}");
+        assert!(symbol.line.is_some(), "{name}: {symbol:?}");
+        let inner = symbol.inlined.first().map(|one| one.function.as_str());
+        assert!(
+            same_name(inner.unwrap_or_default(), inlined),
+            "{name}: {symbol:?}"
+        );
+    }
+}
+
+/// Compilers differ in what they append to a name: parameters, or a hash.
+fn same_name(found: &str, wanted: &str) -> bool {
+    let plain = |name: &str| name.split(['(', '<']).next().unwrap_or_default().to_owned();
+    plain(found).trim_end_matches(':') == plain(wanted).trim_end_matches(':')
+        && !found.contains("_Z")
 }
 
 /// Names are found after the target has ended and its file is deleted.

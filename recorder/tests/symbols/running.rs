@@ -27,9 +27,9 @@ impl Running {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let addresses = lines
-            .take(10)
+            .map(Result::unwrap)
+            .take_while(|line| line != "ready")
             .map(|line| {
-                let line = line.unwrap();
                 let (name, address) = line.split_once(" 0x").unwrap();
                 (name.to_owned(), u64::from_str_radix(address, 16).unwrap())
             })

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use memleak_record::discover::Discovery;
-use memleak_record::kernel::{Kernel, LoadOptions};
+use memleak_record::kernel::{Kernel, LoadOptions, Place, Scope};
+use memleak_record::layout;
 use memleak_record::modules::Modules;
 use memleak_record::wire::{RawSample, RawStack, Record, StackHash, decode, decode_sample};
 use memleak_trace::{SpaceId, StackEnd};
@@ -51,14 +52,20 @@ pub fn record(pid: u32, executable: &str, options: Options, start: impl FnOnce()
     .expect("recording needs the rights of root");
     let (rows, left_out) = discovery.mapping_rows(modules.mapped(SPACE), kernel.rows());
     assert!(left_out.is_empty(), "no room for the rows of {left_out:?}");
-    kernel.set_mappings(pid, SPACE.0 as u32, &rows).unwrap();
+    let place = Place {
+        slot: 0,
+        pid,
+        space: SPACE.0 as u32,
+    };
+    kernel.set_mappings(place, &rows).unwrap();
     let points = discovery.points(&files);
     assert!(!points.is_empty(), "no allocator found in {executable}");
+    let scope = Scope::ProcessOf(NonZeroU32::new(pid).unwrap());
     for point in &points {
         if !options.only.is_empty() && !options.only.contains(&point.function.symbol) {
             continue;
         }
-        kernel.attach(point, NonZeroU32::new(pid).unwrap()).unwrap();
+        kernel.attach(point, scope).unwrap();
     }
     let mut ring = kernel.take_ring().unwrap();
     let mut recording = Recording {
@@ -67,7 +74,7 @@ pub fn record(pid: u32, executable: &str, options: Options, start: impl FnOnce()
         samples: Vec::new(),
         allocations: HashMap::new(),
     };
-    kernel.set_recording(true).unwrap();
+    kernel.set_recording(layout::Recording::Open).unwrap();
     start();
     let began = Instant::now();
     while recording.samples.len() < options.wanted && began.elapsed() < LIMIT {
@@ -76,7 +83,7 @@ pub fn record(pid: u32, executable: &str, options: Options, start: impl FnOnce()
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-    kernel.set_recording(false).unwrap();
+    kernel.set_recording(layout::Recording::Closed).unwrap();
     std::thread::sleep(Duration::from_millis(2));
     while let Some(record) = ring.next() {
         recording.take(&record);

@@ -1,0 +1,93 @@
+//! A process that is recorded.
+
+use std::collections::HashSet;
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use memleak_trace::{FileId, SpaceId};
+
+use crate::clocks;
+use crate::kernel::Place;
+use crate::preflight::target::{Target, is_alive, living_thread};
+
+/// What the recorder keeps of a process.
+#[derive(Debug)]
+pub struct Process {
+    pub target: Target,
+    /// Its address space; exec brings a new one.
+    pub space: SpaceId,
+    /// Where the probes keep what they know of it.
+    slot: u32,
+    /// The thread that its probes name.
+    task: NonZeroU32,
+    /// When that was last seen alive, nanoseconds of `CLOCK_MONOTONIC`.
+    task_seen_ns: i64,
+    /// The files whose functions are probed for it.
+    pub probed: HashSet<FileId>,
+    /// When its mappings were last read without anything new in them.
+    pub vain_refresh: Option<Instant>,
+}
+
+/// The probes hang on another thread now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    pub last: NonZeroU32,
+    pub next: NonZeroU32,
+    /// Nanoseconds since the last one was seen alive: how long the probes may have been off.
+    pub window_ns: u64,
+}
+
+impl Process {
+    /// `None` if it has ended.
+    pub fn new(target: Target, space: SpaceId, slot: u32) -> Option<Process> {
+        Some(Process {
+            task: living_task(&target)?,
+            target,
+            space,
+            slot,
+            task_seen_ns: clocks::monotonic_ns(),
+            probed: HashSet::new(),
+            vain_refresh: None,
+        })
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.target.pid
+    }
+
+    pub fn task(&self) -> NonZeroU32 {
+        self.task
+    }
+
+    pub fn place(&self) -> Place {
+        Place {
+            slot: self.slot,
+            pid: self.target.pid as u32,
+            space: self.space.0 as u32,
+        }
+    }
+
+    /// Probes live as long as the thread they name. Where it has ended and the process has not,
+    /// names another one.
+    pub fn follow_thread(&mut self) -> Option<Moved> {
+        let now = clocks::monotonic_ns();
+        if is_alive(self.task.get() as i32) {
+            self.task_seen_ns = now;
+            return None;
+        }
+        // None: the process has ended, too, which is not ours to tell.
+        let next = living_task(&self.target)?;
+        let last = std::mem::replace(&mut self.task, next);
+        let window_ns = u64::try_from(now - self.task_seen_ns).unwrap_or(0);
+        self.task_seen_ns = now;
+        Some(Moved {
+            last,
+            next,
+            window_ns,
+        })
+    }
+}
+
+fn living_task(target: &Target) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(living_thread(target.pid)?).ok()?)
+}
