@@ -50,9 +50,7 @@ fn call(
 /// The key behind `key`, or the first one; `None` at the end.
 pub fn next_key(map: BorrowedFd<'_>, key: Option<u32>) -> Option<u32> {
     let mut next = 0u32;
-    let from = key
-        .as_ref()
-        .map_or(0, |key| std::ptr::from_ref(key) as u64);
+    let from = key.as_ref().map_or(0, |key| std::ptr::from_ref(key) as u64);
     call(NEXT_KEY, map, from, (&raw mut next).cast()).ok()?;
     Some(next)
 }

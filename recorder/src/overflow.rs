@@ -1,7 +1,5 @@
 //! What happens when the probes are faster than the file.
 
-use memleak_trace::quantity::format_size;
-
 /// `--on-overflow`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOverflow {
@@ -45,7 +43,7 @@ impl OnOverflow {
         if self == OnOverflow::Pause && ring_bytes < LEAST_PAUSING_RING {
             return Err(format!(
                 "--on-overflow pause needs a ring of at least {}; give a larger --ring-size",
-                format_size(u64::from(LEAST_PAUSING_RING))
+                crate::status::size(u64::from(LEAST_PAUSING_RING))
             ));
         }
         Ok(())

@@ -62,7 +62,7 @@ pub fn relieve(stops: BorrowedFd<'_>, continued: BorrowedFd<'_>) -> u32 {
         // one stop of ours it is someone else's: the process stays stopped, and goes on when they
         // say so. With more it may be ours.
         let ours_alone = told.begun - answered.begun.min(told.begun) <= 1;
-        if !(ours_alone && has_pending_stop(pid)) {
+        if !(ours_alone && is_stopped_twice(pid)) {
             // SAFETY: a signal; a process that is gone is an error that matters to nobody.
             unsafe {
                 libc::kill(pid as i32, libc::SIGCONT);
@@ -75,13 +75,22 @@ pub fn relieve(stops: BorrowedFd<'_>, continued: BorrowedFd<'_>) -> u32 {
     count
 }
 
-/// Whether a stop signal waits for the process as a whole.
-fn has_pending_stop(pid: u32) -> bool {
+/// Whether the process is stopped, and another stop signal waits for it as a whole. (One that waits
+/// while it still runs is the first.)
+fn is_stopped_twice(pid: u32) -> bool {
     let mut bytes = [0u8; 4096];
     let Some(length) = read_status(pid, &mut bytes) else {
         return false;
     };
-    pending(&bytes[..length]) & STOP_SIGNALS != 0
+    let status = &bytes[..length];
+    is_stopped(status) && pending(status) & STOP_SIGNALS != 0
+}
+
+fn is_stopped(status: &[u8]) -> bool {
+    const STATE: &[u8] = b"State:\tT";
+    status
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(STATE))
 }
 
 /// The set of shared pending signals in a `/proc/PID/status`.
@@ -120,7 +129,8 @@ mod tests {
     /// The set is found among the other lines.
     #[test]
     fn pending_signals() {
-        let status = b"Name:\tx\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000040000\nSigBlk:\t0\n";
+        let status =
+            b"Name:\tx\nSigPnd:\t0000000000000001\nShdPnd:\t0000000000040000\nSigBlk:\t0\n";
         assert_eq!(pending(status), 1 << (libc::SIGSTOP - 1));
         assert_eq!(pending(b""), 0);
     }
@@ -145,11 +155,11 @@ mod tests {
         while !state() {
             std::thread::yield_now();
         }
-        assert!(!has_pending_stop(pid));
+        assert!(!is_stopped_twice(pid));
         send(libc::SIGSTOP);
-        assert!(has_pending_stop(pid));
+        assert!(is_stopped_twice(pid));
         send(libc::SIGCONT);
-        assert!(!has_pending_stop(pid));
+        assert!(!is_stopped_twice(pid));
         child.kill().unwrap();
         child.wait().unwrap();
     }

@@ -42,7 +42,8 @@ pub fn start(pauses: &Pauses) -> io::Result<()> {
                 let mut status = 0;
                 while libc::waitpid(middle, &mut status, 0) < 0
                     && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-                {}
+                {
+                }
                 Ok(())
             }
         }
@@ -94,8 +95,7 @@ unsafe fn keep_only(descriptors: [i32; 3]) -> [i32; 3] {
     const ASIDE: i32 = 64;
     // SAFETY: system calls on numbers.
     unsafe {
-        let aside =
-            descriptors.map(|descriptor| libc::fcntl(descriptor, libc::F_DUPFD, ASIDE));
+        let aside = descriptors.map(|descriptor| libc::fcntl(descriptor, libc::F_DUPFD, ASIDE));
         for (place, descriptor) in (0..).zip(aside) {
             libc::dup2(descriptor, place);
         }

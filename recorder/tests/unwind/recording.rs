@@ -47,6 +47,7 @@ pub fn record(pid: u32, executable: &str, options: Options, start: impl FnOnce()
         ring_bytes: 64 << 20,
         row_capacity: 2 * discovery.row_count() as u32,
         page_size: 4096,
+        pause_at: 0,
         sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");
