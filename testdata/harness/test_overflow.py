@@ -28,16 +28,6 @@ def built():
         os.environ["GLIBC_TUNABLES"] = before
 
 
-def swap(trace, *options):
-    """Two threads that swap blocks, recorded through a small ring. Returns (truth, report, words)."""
-    with Program("swap", PAIRS) as program, Recording(program.pid, trace, *SMALL_RING, *options) as recording:
-        program.go()
-        truth = program.truth()
-        program.wait_until_done()
-        recording.stop()
-    return truth, report_of(trace), recording.lines.seen
-
-
 def state(pid):
     """The letter of /proc/PID/status: T is stopped."""
     with open(f"/proc/{pid}/status") as status:
@@ -59,7 +49,16 @@ def heap_events(report):
 @pytest.mark.parametrize("run", range(RUNS))
 def test_pause_loses_nothing(run, tmp_path):
     """Every event of two threads at full speed is there, though the ring was full again and again."""
-    truth, report, said = swap(tmp_path / "trace.parquet", "--on-overflow", "pause")
+    trace = tmp_path / "trace.parquet"
+    with (
+        Program("swap", PAIRS) as program,
+        Recording(program.pid, trace, *SMALL_RING, "--on-overflow", "pause") as recording,
+    ):
+        program.go()
+        truth = program.truth()
+        program.wait_until_done()
+        recording.stop()
+    report, said = report_of(trace), recording.lines.seen
     assert any("the target was stopped each time" in line for line in said), said
     assert report["trace"]["lost"]["total"] == 0
     assert not compare.differences(truth, report)
@@ -88,7 +87,17 @@ def others(tmp_path_factory):
 @pytest.mark.parametrize("run", range(RUNS))
 def test_drop_counts_every_loss(run, tmp_path, others):
     """What is in the trace and what the ledger says was lost are together what the program did."""
-    truth, report, _ = swap(tmp_path / "trace.parquet", "--on-overflow", "drop")
+    trace = tmp_path / "trace.parquet"
+    with Program("swap", PAIRS) as program, Recording(program.pid, trace, *SMALL_RING) as recording:
+        # A recorder that gets no processor for a while.
+        os.kill(recording.process.pid, signal.SIGSTOP)
+        program.go()
+        time.sleep(0.1)
+        os.kill(recording.process.pid, signal.SIGCONT)
+        truth = program.truth()
+        program.wait_until_done()
+        recording.stop()
+    report = report_of(trace)
     lost = report["trace"]["lost"]
     assert set(lost["by_cause"]) <= {"ring full, allocation", "ring full, release"}
     assert lost["total"] > 0, "the ring was never full: this run shows nothing"
