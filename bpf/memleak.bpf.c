@@ -8,6 +8,8 @@
  * return, when the address is known.
  */
 #include "unwind.h"
+#include "pause.h"
+#include "exit.h"
 
 /* The outermost call of a thread that is under way. */
 struct call {
@@ -97,6 +99,7 @@ INLINE void send_point(u16 op, u32 space, u64 addr)
 	}
 	fill_head(point, ML_RECORD_POINT, op, space, addr);
 	bpf_ringbuf_submit(point, wake_flags(sizeof(*point) + 8));
+	pause_if_full();
 }
 
 INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
@@ -110,6 +113,7 @@ INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
 	fill_head(&range->head, ML_RECORD_RANGE, op, space, addr);
 	range->size = size;
 	bpf_ringbuf_submit(range, wake_flags(sizeof(*range) + 8));
+	pause_if_full();
 }
 
 INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
@@ -124,6 +128,7 @@ INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
 	alloc->size = size;
 	alloc->stack = stack;
 	bpf_ringbuf_submit(alloc, wake_flags(sizeof(*alloc) + 8));
+	pause_if_full();
 }
 
 /* An allocation whose function returns at `regs`, behind its stack. */

@@ -190,6 +190,20 @@ enum ml_recording {
 	ML_OPEN_FILTERED = 2, /* probes fire for every process: those not in `spaces` are none of ours */
 };
 
+/* Stops of a process because the ring was nearly full. 24 bytes. */
+struct ml_stops {
+	u64 last_ns; /* the last one, CLOCK_MONOTONIC */
+	u64 begun;
+	u64 sent; /* never more than begun, and the same when all is told */
+};
+
+/* How a process ended. 12 bytes. */
+struct ml_exit {
+	u32 status; /* as waitpid() tells it */
+	u32 ended;  /* whether it has */
+	u32 out_of_memory; /* whether the OOM killer chose it */
+};
+
 #define ML_SIZE(type, bytes) _Static_assert(sizeof(type) == (bytes), #type)
 ML_SIZE(struct ml_point, 32);
 ML_SIZE(struct ml_range, 40);
@@ -199,5 +213,7 @@ ML_SIZE(struct ml_sample, ML_SAMPLE_HEAD + ML_SAMPLE_STACK);
 ML_SIZE(struct ml_mapping, 40);
 ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
 ML_SIZE(struct ml_unwind_row, 8);
+ML_SIZE(struct ml_stops, 24);
+ML_SIZE(struct ml_exit, 12);
 
 #endif

@@ -175,7 +175,7 @@ impl Recording {
                 return (before.space != space && !before.exited && !shared)
                     .then_some(before.space);
             }
-            Description::Exit { pid, status } => {
+            Description::Exit { pid, status, .. } => {
                 if let Some(process) = self.processes.get_mut(&pid) {
                     process.exited = true;
                     process.status = status;

@@ -54,6 +54,7 @@ impl Attachment {
     pub fn attach(
         targets: Vec<Target>,
         ring_bytes: u32,
+        pause_at: u64,
         page_size: u64,
         verbose: bool,
     ) -> anyhow::Result<Attachment> {
@@ -76,6 +77,7 @@ impl Attachment {
             ring_bytes,
             row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
             page_size,
+            pause_at,
             sample_every: 0,
         })
         .map_err(|error| explain(error, verbose))?;
@@ -93,6 +95,7 @@ impl Attachment {
             attachment.tell_mappings(index)?;
         }
         attachment.kernel.attach_exec()?;
+        attachment.kernel.attach_exits()?;
         for index in 0..count {
             for (probe, scope) in attachment.missing_probes(index) {
                 attachment.kernel.attach(&probe.point, scope)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
+use crate::overflow::OnOverflow;
 use memleak_trace::quantity::{parse_duration, parse_size};
 
 use crate::layout::MAX_PROCESSES;
@@ -34,12 +35,34 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// Bytes of the ring between kernel and recorder: a power of two.
     pub ring_bytes: u32,
+    pub on_overflow: OnOverflow,
     /// Record a target with a seccomp filter on a kernel where that may kill it.
     pub force_seccomp: bool,
     /// Show the details of a failure, such as the kernel verifier's log.
     pub verbose: bool,
     /// Answers to options that memleak needs and this program does not, a sentence each for stderr.
     pub remarks: Vec<String>,
+}
+
+/// The values of `--on-overflow`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Overflow {
+    /// Lose events, and count them in the trace.
+    Drop,
+    /// Stop the target until there is room: nothing is lost.
+    Pause,
+    /// End the recording at the first loss.
+    Abort,
+}
+
+impl From<Overflow> for OnOverflow {
+    fn from(value: Overflow) -> OnOverflow {
+        match value {
+            Overflow::Drop => OnOverflow::Drop,
+            Overflow::Pause => OnOverflow::Pause,
+            Overflow::Abort => OnOverflow::Abort,
+        }
+    }
 }
 
 /// A document made from the definitions in this file.
@@ -64,6 +87,9 @@ EXAMPLES:
 
     A burst of allocations fills the ring: make it larger:
         sudo memleak-record -p 1234 --ring-size 256MiB
+
+    Lose nothing, even if the process must wait now and then:
+        sudo memleak-record -p 1234 --on-overflow pause
 
     Then look at what is outstanding:
         memleak-analyze trace.parquet";
@@ -100,6 +126,11 @@ struct Args {
     /// Buffer between kernel and recorder, a power of two.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = parse_ring_size)]
     ring_size: u32,
+
+    /// When that buffer is full: lose events and count them, stop the target until there is room,
+    /// or end the recording.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = Overflow::Drop)]
+    on_overflow: Overflow,
 
     /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
     #[arg(long)]
@@ -165,6 +196,10 @@ where
         return Ok(Request::Generate(document));
     }
     let remarks = remarks(&args);
+    let on_overflow = OnOverflow::from(args.on_overflow);
+    on_overflow
+        .check(args.ring_size)
+        .map_err(|reason| Refusal(Args::command().error(ErrorKind::ValueValidation, reason)))?;
     let mut pids = args.pid;
     let mut seen = HashSet::new();
     pids.retain(|pid| seen.insert(*pid));
@@ -180,6 +215,7 @@ where
         force: args.force,
         duration: args.duration,
         ring_bytes: args.ring_size,
+        on_overflow,
         force_seccomp: args.force_seccomp,
         verbose: args.verbose,
         remarks,
@@ -324,6 +360,14 @@ mod tests {
             ("memleak-record -p 1 -o -", "not a stream"),
             ("memleak-record -p 1 --duration 30", "500ms, 30s"),
             ("memleak-record -p 1 --ring-size 3MiB", "power of two"),
+            (
+                "memleak-record -p 1 --ring-size 64KiB --on-overflow pause",
+                "at least 128.0 KiB",
+            ),
+            (
+                "memleak-record -p 1 --on-overflow wait",
+                "drop, pause, abort",
+            ),
             ("memleak-record -p 1 --kernel", "--kernel"),
         ] {
             let (code, text) = refusal(line);

@@ -8,6 +8,9 @@ use std::thread::JoinHandle;
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::Sender;
 
+use crate::pauses::Pauses;
+use crate::ring_fill::RingFill;
+
 /// Records back to back, each behind its length (u32).
 #[derive(Debug, Default)]
 pub struct Chunk {
@@ -40,6 +43,23 @@ impl Chunk {
     }
 }
 
+/// Continues the target that was stopped because the ring was nearly full.
+#[derive(Debug)]
+pub struct Relief {
+    pub pauses: Arc<Pauses>,
+    pub fill: RingFill,
+    /// Bytes that may still wait then.
+    pub below: u64,
+}
+
+impl Relief {
+    fn look(&self) {
+        if self.fill.waiting() < self.below {
+            self.pauses.relieve();
+        }
+    }
+}
+
 /// The draining thread.
 #[derive(Debug)]
 pub struct Drain {
@@ -50,12 +70,16 @@ pub struct Drain {
 impl Drain {
     /// Starts to drain `ring` into `chunks`. A full channel makes the ring fill up, which the probes
     /// account for.
-    pub fn start(ring: RingBuf<MapData>, chunks: Sender<Chunk>) -> std::io::Result<Drain> {
+    pub fn start(
+        ring: RingBuf<MapData>,
+        chunks: Sender<Chunk>,
+        relief: Option<Relief>,
+    ) -> std::io::Result<Drain> {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || run(ring, &chunks, &asked))?;
+            .spawn(move || run(ring, &chunks, relief.as_ref(), &asked))?;
         Ok(Drain { stop, thread })
     }
 
@@ -67,18 +91,31 @@ impl Drain {
     }
 }
 
-fn run(mut ring: RingBuf<MapData>, chunks: &Sender<Chunk>, stop: &AtomicBool) {
+fn run(
+    mut ring: RingBuf<MapData>,
+    chunks: &Sender<Chunk>,
+    relief: Option<&Relief>,
+    stop: &AtomicBool,
+) {
     let mut chunk = Chunk::default();
     loop {
         // Asked before the ring is emptied: what came before the request is drained for sure.
         let last = stop.load(Ordering::Acquire);
         while let Some(record) = ring.next() {
             chunk.push(&record);
-            if chunk.bytes.len() >= CHUNK_BYTES && !hand_on(&mut chunk, chunks) {
-                return;
+            if chunk.bytes.len() >= CHUNK_BYTES {
+                drop(record);
+                if !hand_on(&mut chunk, chunks) {
+                    return;
+                }
+                relief.inspect(|relief| relief.look());
             }
         }
-        if !hand_on(&mut chunk, chunks) || last {
+        if !hand_on(&mut chunk, chunks) {
+            return;
+        }
+        relief.inspect(|relief| relief.look());
+        if last {
             return;
         }
         let mut ready = libc::pollfd {

@@ -9,24 +9,20 @@ use crate::wire::{RawStack, StackHash};
 /// The stacks of a recording: from the probes' hashes to numbers in order of first use.
 #[derive(Debug, Default)]
 pub struct Interner {
-    known: HashMap<StackHash, Known>,
+    /// Numbers of the stacks that were used: all that is kept of them, 16 bytes each.
+    numbers: HashMap<StackHash, StackId>,
+    /// Stacks that were told, and not yet used.
+    told: HashMap<StackHash, RawStack>,
     next: i32,
     frames: HashSet<FrameId>,
     /// Stacks that the probes told again, having forgotten that they had.
     pub repeated: u64,
 }
 
-#[derive(Debug)]
-enum Known {
-    /// Told, and not yet used.
-    Told(RawStack),
-    Used(StackId),
-}
-
 impl Interner {
     /// Takes a stack that the probes told. Returns its frames that no stack had before.
     pub fn tell(&mut self, stack: RawStack) -> Vec<FrameId> {
-        if self.known.contains_key(&stack.hash) {
+        if self.numbers.contains_key(&stack.hash) || self.told.contains_key(&stack.hash) {
             self.repeated += 1;
             return Vec::new();
         }
@@ -36,30 +32,26 @@ impl Interner {
             .copied()
             .filter(|frame| self.frames.insert(*frame))
             .collect();
-        self.known.insert(stack.hash, Known::Told(stack));
+        self.told.insert(stack.hash, stack);
         new
     }
 
     /// The number of a stack, and the stack itself on its first use. `None` for a hash that was
     /// never told, which the probes rule out.
     pub fn number(&mut self, hash: StackHash) -> Option<(StackId, Option<Stack>)> {
-        let known = self.known.get_mut(&hash)?;
-        let id = match known {
-            Known::Used(id) => return Some((*id, None)),
-            Known::Told(_) => StackId(self.next),
-        };
+        if let Some(id) = self.numbers.get(&hash) {
+            return Some((*id, None));
+        }
+        let told = self.told.remove(&hash)?;
+        let id = StackId(self.next);
         self.next += 1;
-        let Known::Told(told) = std::mem::replace(known, Known::Used(id)) else {
-            return Some((id, None));
-        };
-        Some((
+        self.numbers.insert(hash, id);
+        let stack = Stack {
             id,
-            Some(Stack {
-                id,
-                frames: told.frames,
-                end: told.end,
-            }),
-        ))
+            frames: told.frames,
+            end: told.end,
+        };
+        Some((id, Some(stack)))
     }
 
     /// Stacks with a number.

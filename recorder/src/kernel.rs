@@ -1,7 +1,7 @@
 //! The kernel side: loads the object, attaches its probes, fills its maps.
 
 use std::num::NonZeroU32;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -9,11 +9,13 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
 
+use crate::bpf_map;
 use crate::functions::{Function, PROGRAMS};
 use crate::layout::{
-    COOKIE_CHECK_CALLER, Counters, EMPTY_TABLE, MAX_MAPPINGS, MappingRow, MappingTable, Recording,
-    Space,
+    COOKIE_CHECK_CALLER, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
+    Recording, Space,
 };
+use crate::pauses::Pauses;
 use crate::row_arena::RowArena;
 use crate::wire::op_number;
 
@@ -46,6 +48,8 @@ pub enum KernelError {
         name: &'static str,
         source: aya::maps::MapError,
     },
+    #[error("cannot use the map {0}: {1}")]
+    Descriptor(&'static str, std::io::Error),
     #[error("cannot map the unwind rows: {0}")]
     Rows(std::io::Error),
     #[error(
@@ -62,6 +66,8 @@ pub struct LoadOptions {
     /// Unwind rows of all files together.
     pub row_capacity: u32,
     pub page_size: u64,
+    /// Bytes that wait in the ring when a process is stopped that sends more; 0: none is.
+    pub pause_at: u64,
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
@@ -119,6 +125,7 @@ impl Kernel {
             .map_max_entries("events", options.ring_bytes)
             .map_max_entries("unwind_rows", options.row_capacity)
             .override_global("page_size", &options.page_size, true)
+            .override_global("pause_at", &options.pause_at, true)
             .override_global("sample_every", &options.sample_every, true)
             .load(OBJECT)?;
         for name in PROGRAMS {
@@ -173,6 +180,36 @@ impl Kernel {
                 .map_err(|source| attach_error(point, source))?;
         }
         Ok(())
+    }
+
+    /// Watches how recorded processes end. Without OOM kills where the kernel does not tell them.
+    pub fn attach_exits(&mut self) -> Result<(), KernelError> {
+        self.attach_raw("on_exit", "sched_process_exit")?;
+        let _ = self.attach_raw("on_oom", "mark_victim");
+        Ok(())
+    }
+
+    /// How a process ended; `None` if it has not, or nobody saw it.
+    pub fn exit_of(&self, pid: i32) -> Option<Exit> {
+        let descriptor = self.map_descriptor("exits").ok()?;
+        let exit: Exit = bpf_map::lookup(descriptor, pid as u32)?;
+        (exit.ended != 0).then_some(exit)
+    }
+
+    /// The counts of stops at a full ring.
+    pub fn pauses(&self) -> Result<Pauses, KernelError> {
+        let own = |name| {
+            let descriptor = self.map_descriptor(name)?.try_clone_to_owned();
+            descriptor.map_err(|error| KernelError::Descriptor(name, error))
+        };
+        Ok(Pauses::new(own("stops")?, own("continued")?))
+    }
+
+    fn map_descriptor(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
+        match self.ebpf.map(name) {
+            Some(Map::HashMap(map)) => Ok(map.fd().as_fd()),
+            _ => Err(KernelError::Missing(name)),
+        }
     }
 
     /// The ring's reading end; there is one.
@@ -269,7 +306,10 @@ impl Kernel {
 
     /// Follows the processes of `spaces` through exec.
     pub fn attach_exec(&mut self) -> Result<(), KernelError> {
-        let name = "on_exec";
+        self.attach_raw("on_exec", "sched_process_exec")
+    }
+
+    fn attach_raw(&mut self, name: &'static str, event: &str) -> Result<(), KernelError> {
         let program: &mut RawTracePoint = self
             .ebpf
             .program_mut(name)
@@ -278,7 +318,7 @@ impl Kernel {
             .map_err(|source| KernelError::Program { name, source })?;
         program
             .load()
-            .and_then(|()| program.attach("sched_process_exec").map(drop))
+            .and_then(|()| program.attach(event).map(drop))
             .map_err(|source| KernelError::Program { name, source })
     }
 

@@ -58,11 +58,37 @@ pub enum Recording {
     OpenFiltered = 2,
 }
 
+/// `struct ml_stops`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stops {
+    pub last_ns: u64,
+    pub begun: u64,
+    pub sent: u64,
+}
+
+/// `struct ml_exit`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exit {
+    /// As waitpid(2) tells it.
+    pub status: u32,
+    /// 0 until the process has ended.
+    pub ended: u32,
+    /// 1 if the OOM killer chose it.
+    pub out_of_memory: u32,
+}
+
+// SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
+unsafe impl Pod for Stops {}
+// SAFETY: as above.
+unsafe impl Pod for Exit {}
 // SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
 unsafe impl Pod for MappingTable {}
 // SAFETY: as above.
 unsafe impl Pod for Space {}
 
+const _: () = assert!(size_of::<Stops>() == 24 && size_of::<Exit>() == 12);
 const _: () = assert!(size_of::<MappingRow>() == 40);
 const _: () = assert!(size_of::<MappingTable>() == 8 + 40 * MAX_MAPPINGS);
 

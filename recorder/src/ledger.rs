@@ -74,6 +74,11 @@ impl Ledger {
         notes
     }
 
+    /// Whether there are losses among the counts.
+    pub fn counts_losses(counters: &Counters) -> bool {
+        LOSSES.iter().any(|(_, count)| count(counters) > 0)
+    }
+
     /// End of the last window, nanoseconds of `CLOCK_MONOTONIC`.
     pub fn last_ns(&self) -> i64 {
         self.last_ns

@@ -1,12 +1,14 @@
 //! The recorder: follows the allocations of a process and writes them into a trace.
 
 pub mod attachment;
+pub mod bpf_map;
 pub mod cli;
 pub mod clocks;
 pub mod discover;
 pub mod drain;
 pub mod elf;
 pub mod encode;
+pub mod ending;
 pub mod functions;
 pub mod interner;
 pub mod kernel;
@@ -15,6 +17,8 @@ pub mod ledger;
 pub mod maps;
 pub mod modules;
 pub mod output;
+pub mod overflow;
+pub mod pauses;
 pub mod preflight;
 pub mod process;
 pub mod prologue;
@@ -28,6 +32,7 @@ pub mod symbolize;
 pub mod talk;
 pub mod unwind_rows;
 pub mod watch;
+pub mod watchdog;
 pub mod wire;
 
 pub use run::run;

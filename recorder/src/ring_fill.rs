@@ -12,6 +12,9 @@ pub struct RingFill {
     page_size: usize,
 }
 
+// SAFETY: two mappings of our own that are only read, atomically.
+unsafe impl Send for RingFill {}
+
 impl RingFill {
     /// Maps the position pages of the ring `map`.
     pub fn map(map: BorrowedFd<'_>, page_size: usize) -> io::Result<RingFill> {

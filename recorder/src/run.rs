@@ -46,7 +46,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         Ok(reason) => (reason, None),
         Err(error) => (Reason::Failure, Some(error)),
     };
-    let closed = session.close(reason.words())?;
+    let closed = session.close(&reason.words())?;
     say(format_args!(
         "recorded {} events with {} stacks in {} ({}), {} lost: {}",
         closed.written.events,
@@ -56,29 +56,45 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         closed.lost,
         reason.words()
     ));
+    if closed.pauses > 0 {
+        say(format_args!(
+            "the ring was nearly full {} times: the target was stopped each time until it was drained",
+            closed.pauses
+        ));
+    }
     say(format_args!("next: memleak-analyze {}", path.display()));
     // Detaching takes seconds: the trace is complete, and the user told so, before.
     drop(closed.attachment);
-    failure.map_or(Ok(()), Err)
+    match reason {
+        Reason::Overflow => Err(anyhow::anyhow!(
+            "the ring was full and events were lost: the recording was ended, as --on-overflow abort asks for; \
+             a larger --ring-size loses less, --on-overflow pause nothing"
+        )),
+        _ => failure.map_or(Ok(()), Err),
+    }
 }
 
 /// Why a recording ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Reason {
     Signal,
-    TargetEnded,
+    /// And how.
+    TargetEnded(String),
+    Overflow,
     Duration,
     Failure,
 }
 
 impl Reason {
-    fn words(self) -> &'static str {
-        match self {
+    fn words(&self) -> String {
+        let words = match self {
             Reason::Signal => "stopped by a signal",
-            Reason::TargetEnded => "the target ended",
+            Reason::TargetEnded(how) => return format!("the target {how}"),
+            Reason::Overflow => "the ring was full",
             Reason::Duration => "the duration is over",
             Reason::Failure => "recording failed",
-        }
+        };
+        words.to_owned()
     }
 }
 
@@ -100,9 +116,9 @@ fn follow(
         match watch.wait(left.unwrap_or(TICK).min(TICK))? {
             Wake::Signal => break Reason::Signal,
             Wake::Ended(pid) => {
-                session.ended(pid);
+                let how = session.ended(pid);
                 if watch.is_over() {
-                    break Reason::TargetEnded;
+                    break Reason::TargetEnded(how);
                 }
             }
             Wake::Timeout => {}
@@ -111,6 +127,9 @@ fn follow(
             break Reason::Failure;
         }
         session.work()?;
+        if session.must_abort()? {
+            break Reason::Overflow;
+        }
         if start.elapsed() >= next_rss {
             next_rss += RSS_INTERVAL;
             session.sample_rss();

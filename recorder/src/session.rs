@@ -14,19 +14,22 @@ use memleak_trace::{Description, Note, TraceWriter};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
-use crate::drain::Drain;
+use crate::drain::{Drain, Relief};
 use crate::encode::{Encoder, Finding, Progress, Written};
 use crate::layout::Recording;
 use crate::ledger::Ledger;
+use crate::overflow::OnOverflow;
+use crate::pauses::Pauses;
 use crate::preflight::target::{Target, living_thread};
 use crate::process::Process;
 use crate::ring_fill::RingFill;
 use crate::symbolize::Symbolizer;
 use crate::talk::say;
-use crate::{clocks, output, preflight, rss, status};
+use crate::{clocks, ending, output, preflight, rss, status, watchdog};
 
-/// Chunks that wait between ring and encoder: 64 MiB at most.
-const WAITING_CHUNKS: usize = 256;
+/// Chunks that wait between ring and encoder, 8 MiB at most: it is the ring that waits for a slow
+/// disk.
+const WAITING_CHUNKS: usize = 32;
 
 /// Losses are told in windows of this length.
 const LEDGER_WINDOW_NS: i64 = 500_000_000;
@@ -36,6 +39,9 @@ pub struct Session {
     attachment: Attachment,
     ring_fill: RingFill,
     ring_bytes: u64,
+    on_overflow: OnOverflow,
+    /// The stops of the target, if a full ring stops it.
+    pauses: Option<Arc<Pauses>>,
     drain: Drain,
     encoder: Encoder,
     findings: Receiver<Finding>,
@@ -50,6 +56,8 @@ pub struct Session {
 pub struct Closed {
     pub written: Written,
     pub lost: u64,
+    /// How often the target was stopped because the ring was nearly full.
+    pub pauses: u64,
     /// The probes are still attached: detaching them takes seconds, and the trace is complete before.
     pub attachment: Attachment,
 }
@@ -65,6 +73,7 @@ impl Session {
         let mut attachment = Attachment::attach(
             report.targets,
             options.ring_bytes,
+            options.on_overflow.stop_at(options.ring_bytes),
             page_size,
             options.verbose,
         )?;
@@ -74,7 +83,8 @@ impl Session {
         ));
 
         let ring_bytes = u64::from(options.ring_bytes);
-        let header = header(&attachment, report.kernel_release, page_size, ring_bytes);
+        let mut header = header(&attachment, report.kernel_release, page_size, ring_bytes);
+        header.on_overflow = options.on_overflow.name().to_owned();
         let overwrite = options.force;
         let writer = TraceWriter::create(path, &header, &WriterOptions { overwrite })?;
         output::give_to_caller(path)?;
@@ -87,12 +97,31 @@ impl Session {
         let progress = Arc::new(Progress::default());
         let encoder = Encoder::start(writer, encoded, found, Arc::clone(&progress))
             .context("cannot start the encoder's thread")?;
-        let drain = Drain::start(ring, chunks).context("cannot start the drain's thread")?;
+        let pauses = match options.on_overflow {
+            OnOverflow::Pause => Some(Arc::new(attachment.kernel().pauses()?)),
+            OnOverflow::Drop | OnOverflow::Abort => None,
+        };
+        if let Some(pauses) = &pauses {
+            watchdog::start(pauses).context("cannot start the watchdog, without which --on-overflow pause may leave the target stopped")?;
+        }
+        let relief = match &pauses {
+            Some(pauses) => Some(Relief {
+                pauses: Arc::clone(pauses),
+                fill: RingFill::map(ring.as_fd(), page_size as usize)
+                    .context("cannot map the ring's positions")?,
+                below: OnOverflow::continue_below(ring_bytes),
+            }),
+            None => None,
+        };
+        let drain =
+            Drain::start(ring, chunks, relief).context("cannot start the drain's thread")?;
         let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
         Ok(Session {
             attachment,
             ring_fill,
             ring_bytes,
+            on_overflow: options.on_overflow,
+            pauses,
             drain,
             encoder,
             findings,
@@ -162,6 +191,15 @@ impl Session {
         Ok(())
     }
 
+    /// Whether events were lost and the recording is to end for that.
+    pub fn must_abort(&mut self) -> anyhow::Result<bool> {
+        if self.on_overflow != OnOverflow::Abort {
+            return Ok(false);
+        }
+        let counters = self.attachment.kernel().counters()?;
+        Ok(Ledger::counts_losses(&counters))
+    }
+
     /// Whether the trace can no longer be written; `close` says why.
     pub fn has_failed(&self) -> bool {
         self.encoder.has_failed()
@@ -176,12 +214,18 @@ impl Session {
         }
     }
 
-    /// Puts the end of a process into the trace, behind what it did.
-    pub fn ended(&mut self, pid: i32) {
+    /// Puts the end of a process into the trace, behind what it did. Returns it in words.
+    pub fn ended(&mut self, pid: i32) -> String {
+        let exit = self.attachment.kernel().exit_of(pid);
         self.ended.push(Note {
             ts: clocks::monotonic_ns(),
-            what: Description::Exit { pid, status: None },
+            what: Description::Exit {
+                pid,
+                status: exit.map(|exit| exit.status as i32),
+                out_of_memory: exit.is_some_and(|exit| exit.out_of_memory != 0),
+            },
         });
+        ending::words(exit)
     }
 
     /// What the status line shows.
@@ -207,6 +251,7 @@ impl Session {
             mut symbolizer,
             mut ledger,
             ended,
+            pauses,
             ..
         } = self;
         attachment.kernel().set_recording(Recording::Closed)?;
@@ -223,6 +268,10 @@ impl Session {
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
         drain.finish();
+        // If the encoder has failed, nobody has emptied the ring and let the target go on.
+        pauses.iter().for_each(|pauses| {
+            pauses.relieve();
+        });
         for loss in ledger.update(attachment.kernel().counters()?, closed_ns) {
             encoder.note(loss);
         }
@@ -248,6 +297,7 @@ impl Session {
         Ok(Closed {
             written,
             lost,
+            pauses: pauses.map_or(0, |pauses| pauses.count()),
             attachment,
         })
     }
@@ -299,6 +349,8 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
         targets: attachment.processes().iter().map(target).collect(),
         probes: attachment.probes().iter().map(probe).collect(),
         ring_bytes,
+        on_overflow: String::new(),
+        part: None,
     }
 }
 

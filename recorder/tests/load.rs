@@ -8,6 +8,7 @@ fn load(sample_every: u32) {
         ring_bytes: 1 << 20,
         row_capacity: 1000,
         page_size: 4096,
+        pause_at: 0,
         sample_every,
     });
     if let Err(error) = &kernel {

@@ -136,6 +136,8 @@ fn header() -> Header {
         targets: Vec::new(),
         probes: Vec::new(),
         ring_bytes: 0,
+        on_overflow: "drop".to_owned(),
+        part: None,
     }
 }
 

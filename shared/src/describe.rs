@@ -27,7 +27,12 @@ pub enum Description {
         command: String,
     },
     /// A process ended, with its wait status (as `waitpid` gives it) where it is known.
-    Exit { pid: i32, status: Option<i32> },
+    Exit {
+        pid: i32,
+        status: Option<i32>,
+        /// Whether the OOM killer chose it.
+        out_of_memory: bool,
+    },
     /// A file was found mapped with execute permission.
     Module(Module),
     /// What a frame is called. The last row of a frame wins.

@@ -5,6 +5,9 @@ use crate::event::SpaceId;
 use crate::op::Op;
 use crate::stack::{FileId, FrameId};
 
+/// In an exit's `text`, where the OOM killer chose the process.
+const OUT_OF_MEMORY: &str = "out of memory";
+
 /// The columns of a description row, apart from `ts` and `op`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DescriptionRow {
@@ -46,9 +49,14 @@ impl From<&Description> for DescriptionRow {
                 text: Some(command),
                 ..row
             },
-            Description::Exit { pid, status } => DescriptionRow {
+            Description::Exit {
+                pid,
+                status,
+                out_of_memory,
+            } => DescriptionRow {
                 pid,
                 size2: status.map(i64::from),
+                text: out_of_memory.then(|| OUT_OF_MEMORY.to_owned()),
                 ..row
             },
             Description::Module(module) => from_module(module),
@@ -125,6 +133,7 @@ impl DescriptionRow {
             Op::Exit => Description::Exit {
                 pid: self.pid,
                 status: self.size2.map(|status| status as i32),
+                out_of_memory: self.text.as_deref() == Some(OUT_OF_MEMORY),
             },
             Op::Module => Description::Module(Module {
                 pid: self.pid,

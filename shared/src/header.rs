@@ -34,6 +34,25 @@ pub struct Header {
     pub probes: Vec<Probe>,
     /// Bytes of the ring between kernel and recorder.
     pub ring_bytes: u64,
+    /// What happened when the ring was full: `drop`, `pause` or `abort`.
+    #[serde(default = "dropping")]
+    pub on_overflow: String,
+    /// Which part of a recording this is; `None` if the trace is the whole of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+}
+
+fn dropping() -> String {
+    "drop".to_owned()
+}
+
+/// A part of a recording that was cut into several traces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The same in every part of a recording, and in no other.
+    pub recording: String,
+    /// From 1.
+    pub number: u32,
 }
 
 /// The machine of the target.

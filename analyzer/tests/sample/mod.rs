@@ -41,6 +41,8 @@ pub fn header() -> Header {
         }],
         probes: Vec::new(),
         ring_bytes: 64 << 20,
+        on_overflow: "drop".into(),
+        part: None,
     }
 }
 
@@ -269,6 +271,7 @@ pub fn write(path: &Path) {
     trace.note(
         10 * S,
         Exit {
+            out_of_memory: false,
             pid: PID,
             status: Some(15),
         },

@@ -59,6 +59,7 @@ pub fn record_until(
         ring_bytes: 64 << 20,
         row_capacity: 2 * discovery.row_count() as u32,
         page_size: 4096,
+        pause_at: 0,
         sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");

@@ -48,6 +48,8 @@ pub fn header() -> Header {
             returns: true,
         }],
         ring_bytes: 1 << 26,
+        on_overflow: "pause".to_owned(),
+        part: None,
     }
 }
 
@@ -125,10 +127,12 @@ pub fn descriptions() -> Vec<Description> {
         Description::Exit {
             pid: 7,
             status: Some(-256),
+            out_of_memory: true,
         },
         Description::Exit {
             pid: 7,
             status: None,
+            out_of_memory: false,
         },
         Description::Module(module.clone()),
         Description::Module(Module {

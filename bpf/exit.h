@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * How a recorded process ended. The recorder is not its parent: only the kernel can tell it.
+ */
+#ifndef MEMLEAK_EXIT_H
+#define MEMLEAK_EXIT_H
+
+#include "maps.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32); /* tgid */
+	__type(value, struct ml_exit);
+} exits SEC(".maps");
+
+#define RELOCATED __attribute__((preserve_access_index))
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not ended */
+	u32 flags;
+	int group_exit_code;
+} RELOCATED;
+
+/* A flavour: the kernel's task_struct, of which these are known here. */
+struct task_struct___exit {
+	int exit_code;
+	u32 tgid;
+	struct task_struct___exit *group_leader;
+	struct signal_struct *signal;
+} RELOCATED;
+
+#define SIGNAL_GROUP_EXIT 4
+
+static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
+
+/* Reads a member of a kernel structure. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
+
+/* The entry of a recorded process; made on first use. */
+INLINE struct ml_exit *exit_of(u32 pid)
+{
+	struct ml_exit none = {}, *known;
+
+	if (!bpf_map_lookup_elem(&spaces, &pid))
+		return 0;
+	known = bpf_map_lookup_elem(&exits, &pid);
+	if (known)
+		return known;
+	bpf_map_update_elem(&exits, &pid, &none, 1 /* BPF_NOEXIST */);
+	return bpf_map_lookup_elem(&exits, &pid);
+}
+
+/* A thread ends; told is the last one of its process, with what waitpid() will say. */
+SEC("raw_tp/sched_process_exit")
+int on_exit(u64 *args)
+{
+	struct task_struct___exit *task = (void *)args[0], *leader = 0;
+	struct signal_struct *signal = 0;
+	struct ml_exit *told;
+	int live = 1, status = 0;
+	u32 flags = 0;
+
+	READ(signal, task->signal);
+	if (!signal || READ(live, signal->live.counter) || live > 0)
+		return 0;
+	told = exit_of(bpf_get_current_pid_tgid() >> 32);
+	if (!told)
+		return 0;
+	READ(flags, signal->flags);
+	if (flags & SIGNAL_GROUP_EXIT) {
+		READ(status, signal->group_exit_code);
+	} else {
+		READ(leader, task->group_leader);
+		READ(status, leader->exit_code);
+	}
+	told->status = status;
+	told->ended = 1;
+	return 0;
+}
+
+/* The OOM killer has chosen. Its argument is a pid in older kernels and a task since 6.8. */
+SEC("raw_tp/mark_victim")
+int on_oom(u64 *args)
+{
+	struct task_struct___exit *task = (void *)args[0];
+	struct ml_exit *told;
+	u32 pid = (u32)args[0];
+
+	if (args[0] >> 32 && READ(pid, task->tgid))
+		return 0;
+	told = exit_of(pid);
+	if (told)
+		told->out_of_memory = 1;
+	return 0;
+}
+
+#endif
