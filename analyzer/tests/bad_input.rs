@@ -1,5 +1,6 @@
 //! Bad input: one sentence on stderr, the right exit status, nothing on stdout, no panic.
 
+#[allow(dead_code, reason = "the other tests need more of it")]
 mod sample;
 
 use std::fs;

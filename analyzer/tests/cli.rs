@@ -2,6 +2,7 @@
 //!
 //! `UPDATE_GOLDEN=1` writes the golden files anew; look at the difference before committing it.
 
+#[allow(dead_code, reason = "the other tests need more of it")]
 mod sample;
 
 use std::path::{Path, PathBuf};

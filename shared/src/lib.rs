@@ -24,6 +24,7 @@ pub mod error;
 pub mod event;
 pub mod footer;
 mod group;
+mod guard;
 pub mod header;
 mod levels;
 mod merge;

@@ -283,7 +283,7 @@ fn read_footer(file: &File, length: u64) -> Result<ParquetMetaData, String> {
     let mut bytes = vec![0; size as usize];
     file.read_exact_at(&mut bytes, start)
         .map_err(|error| error.to_string())?;
-    crate::reader::guarded(|| {
+    crate::guard::guarded(|| {
         ParquetMetaDataReader::decode_metadata(&bytes).map_err(|error| error.to_string())
     })
 }

@@ -19,6 +19,7 @@ use crate::columns::{DESCRIPTION_COLUMNS, EVENT_COLUMNS};
 use crate::decode::{self, DecodeError};
 use crate::error::TraceError;
 use crate::group::{Group, GroupBytes};
+use crate::guard::guarded;
 use crate::header::{Header, VERSION};
 use crate::open::open;
 use crate::totals::Totals;
@@ -63,7 +64,6 @@ struct OpenGroup {
     /// Rows decoded so far, and rows in all.
     position: usize,
     rows: usize,
-    verified: bool,
 }
 
 impl std::fmt::Debug for OpenGroup {
@@ -115,8 +115,7 @@ impl TraceReader {
     pub fn next_batch(&mut self) -> Result<Option<Batch>, TraceError> {
         loop {
             if let Some(mut group) = self.current.take() {
-                let verified = group.verified;
-                match checked(verified, || group.next_batch()) {
+                match checked(|| group.next_batch()) {
                     Ok(Some(batch)) => {
                         self.current = Some(group);
                         self.rows_read += batch.len() as u64;
@@ -147,14 +146,12 @@ impl TraceReader {
     }
 
     fn open_group(&self, group: &Group) -> Result<OpenGroup, String> {
-        let verified = matches!(group, Group::Verified { .. });
         let loaded = group.load(&self.file, self.condition.file_bytes)?;
-        checked(verified, || {
-            OpenGroup::new(loaded.source, loaded.metadata, loaded.index, verified)
-        })
-        .map_err(|error| match error {
-            DecodeError::UnknownOp(op) => format!("unknown operation {op:?}"),
-            DecodeError::Malformed(reason) => reason,
+        checked(|| OpenGroup::new(loaded.source, loaded.metadata, loaded.index)).map_err(|error| {
+            match error {
+                DecodeError::UnknownOp(op) => format!("unknown operation {op:?}"),
+                DecodeError::Malformed(reason) => reason,
+            }
         })
     }
 
@@ -190,7 +187,6 @@ impl OpenGroup {
         source: GroupBytes,
         metadata: Arc<parquet::file::metadata::ParquetMetaData>,
         index: usize,
-        verified: bool,
     ) -> Result<Self, DecodeError> {
         let metadata = with_op_names(metadata)?;
         let rows = metadata.metadata().row_group(index).num_rows();
@@ -209,7 +205,6 @@ impl OpenGroup {
             events,
             position: 0,
             rows,
-            verified,
         })
     }
 
@@ -276,21 +271,7 @@ fn with_op_names(
     ArrowReaderMetadata::try_new(metadata, plain().with_schema(schema)).map_err(malformed)
 }
 
-/// Runs a decoder over bytes. Those that no checksum covers may be anything, and the decoders of
-/// the Parquet library are not proof against everything: a panic there is a malformed file here.
-fn checked<T>(
-    verified: bool,
-    decode: impl FnOnce() -> Result<T, DecodeError>,
-) -> Result<T, DecodeError> {
-    if verified {
-        decode()
-    } else {
-        guarded(|| Ok(decode())).map_err(DecodeError::Malformed)?
-    }
-}
-
-/// As [`checked`], for bytes that are never covered by a checksum.
-pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(decode))
-        .unwrap_or_else(|_| Err("its bytes make no sense".to_owned()))
+/// Runs a decoder of the Parquet library.
+fn checked<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
+    guarded(|| Ok(decode())).map_err(DecodeError::Malformed)?
 }
