@@ -22,6 +22,8 @@ EXAMPLES:
       every stack with its timeline and ages, for other programs
   memleak-analyze repair trace.parquet
       a copy of a damaged trace that any Parquet reader opens
+  memleak-analyze symbolize --debug-dir ./symbols trace.parquet
+      a copy with names from debug files, found by build id
 
 Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage.";
 
