@@ -24,6 +24,8 @@ EXAMPLES:
       a copy of a damaged trace that any Parquet reader opens
   memleak-analyze symbolize --debug-dir ./symbols trace.parquet
       a copy with names from debug files, found by build id
+  memleak-analyze verify trace.parquet
+      whether the trace is sound, check by check
 
 Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage.";
 
@@ -35,6 +37,13 @@ EXAMPLES:
       names from the root file system of a container image
   memleak-analyze symbolize trace.parquet
       names from /usr/lib/debug, after debug packages were installed";
+
+const VERIFY_EXAMPLES: &str = "\
+EXAMPLES:
+  memleak-analyze verify trace.parquet
+      a line per check
+  memleak-analyze verify --quiet *.parquet || echo do not trust these
+      for scripts";
 
 /// Analyze a trace of memleak-record: which stacks hold memory.
 #[derive(Debug, Parser)]
@@ -108,6 +117,8 @@ pub enum Command {
     Repair(RepairArguments),
     /// Write a new trace with names from debug files
     Symbolize(SymbolizeArguments),
+    /// Check that a trace is sound: checksums, structure, and that its sums agree
+    Verify(VerifyArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,6 +133,23 @@ pub struct RepairArguments {
     /// Replace an existing output file
     #[arg(long)]
     pub force: bool,
+}
+
+/// Exit status 1 if a trace is not sound, is cut off, or cannot be read.
+#[derive(Debug, clap::Args)]
+#[command(after_help = VERIFY_EXAMPLES)]
+pub struct VerifyArguments {
+    /// The traces; they are not changed
+    #[arg(required = true, value_name = "TRACE")]
+    pub traces: Vec<PathBuf>,
+
+    /// Form of the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Say only what is wrong
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Names are looked up by the build ids in the trace, in these places: the given directories (a

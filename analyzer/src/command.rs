@@ -8,10 +8,13 @@ use anyhow::{Context, bail};
 use memleak_trace::TraceReader;
 
 use crate::analysis::{MomentAfterEnd, analyze};
-use crate::cli::{self, Arguments, Command, Format, RepairArguments, ReportArguments};
+use crate::cli::{
+    self, Arguments, Command, Format, RepairArguments, ReportArguments, VerifyArguments,
+};
 use crate::report::{self, Selection};
 use crate::symbolize::symbolize;
 use crate::tables::Filter;
+use crate::verify::{self, Outcome};
 
 /// Stacks shown as text unless asked otherwise; memleak's default.
 const TEXT_TOP: u32 = 10;
@@ -24,6 +27,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Some(Command::Repair(repair)) => self::repair(&repair),
         Some(Command::Symbolize(arguments)) => symbolize(&arguments.into()),
+        Some(Command::Verify(arguments)) => verify_all(&arguments),
         None => match arguments.report.trace.clone() {
             Some(trace) => report(&trace, &arguments.report),
             None => bail!("no trace was given; see memleak-analyze --help"),
@@ -196,6 +200,28 @@ fn repair(arguments: &RepairArguments) -> anyhow::Result<()> {
         output.display()
     )?;
     Ok(())
+}
+
+/// Checks every trace, and fails if one of them is not sound.
+fn verify_all(arguments: &VerifyArguments) -> anyhow::Result<()> {
+    let outcomes = arguments
+        .traces
+        .iter()
+        .map(|trace| verify::verify(trace))
+        .collect::<anyhow::Result<Vec<Outcome>>>()?;
+    Output::Stdout.write(|out| match arguments.format {
+        Format::Text => verify::write_text(&outcomes, arguments.quiet, out),
+        Format::Json => verify::write_json(&outcomes, out),
+    })?;
+    let unsound: Vec<String> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.sound())
+        .map(|outcome| outcome.path.display().to_string())
+        .collect();
+    match unsound.is_empty() {
+        true => Ok(()),
+        false => bail!("not sound: {}", unsound.join(", ")),
+    }
 }
 
 /// Whether both paths lead to one existing file.

@@ -10,6 +10,7 @@
 //! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
 //! - [`report`]: the report as data, and its forms
 //! - [`symbolize`]: names added later, from debug files
+//! - [`verify`]: whether a trace is what it says
 //! - [`cli`]: options; [`units`]: sizes and durations as users write them
 
 pub mod analysis;
@@ -24,3 +25,4 @@ pub mod symbolize;
 pub mod tables;
 pub mod units;
 pub mod verdict;
+pub mod verify;

@@ -38,6 +38,18 @@ impl Tally {
     }
 }
 
+/// The one cause of loss that loses allocations only; every other one may have lost frees.
+const ONLY_ALLOCATIONS: &str = "ring full, allocation";
+
+/// Frees that may be missing: a block allocated before the last of them may be freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostReleases {
+    /// End of the last window: nanoseconds of the trace's clock.
+    pub until: i64,
+    /// How many at most; `None` where nobody knows.
+    pub count: Option<u64>,
+}
+
 /// Resident memory of a process by kind, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Resident {
@@ -88,6 +100,25 @@ impl Recording {
     /// does not say has its first event instead.
     pub fn start(&self) -> i64 {
         self.opened.or(self.first_ts).unwrap_or_default()
+    }
+
+    /// What losses say about blocks that look outstanding.
+    pub fn lost_releases(&self) -> Option<LostReleases> {
+        let causes = self
+            .losses
+            .iter()
+            .filter(|(cause, _)| *cause != ONLY_ALLOCATIONS);
+        causes.fold(None, |known: Option<LostReleases>, (_, tally)| {
+            let until = tally.windows.iter().map(|(_, to)| *to).max()?;
+            let count = (tally.count > 0).then_some(tally.count);
+            Some(match known {
+                None => LostReleases { until, count },
+                Some(known) => LostReleases {
+                    until: until.max(known.until),
+                    count: known.count.zip(count).map(|(one, other)| one + other),
+                },
+            })
+        })
     }
 
     /// When recording closed, or the last event that was kept.
@@ -264,6 +295,26 @@ mod tests {
             (tally.count, &tally.windows[..]),
             (21, &[(5, 15), (28, 30)][..])
         );
+    }
+
+    /// Lost allocations leave no doubt about a block; lost frees do, until the last of them.
+    #[test]
+    fn lost_releases() {
+        let mut recording = Recording::default();
+        let mut lose = |cause: &str, ts, count| {
+            let what = Description::Loss {
+                cause: cause.into(),
+                count,
+                window_ns: 5,
+            };
+            recording.note(Note { ts, what }, None);
+            recording.lost_releases()
+        };
+        assert_eq!(lose(ONLY_ALLOCATIONS, 90, 7), None);
+        let told = |until, count| Some(LostReleases { until, count });
+        assert_eq!(lose("ring full, release", 20, 7), told(20, Some(7)));
+        assert_eq!(lose("no memory", 30, 2), told(30, Some(9)));
+        assert_eq!(lose("the probed thread ended", 25, 0), told(30, None));
     }
 
     /// Resident memory after the moment asked about is not reported.

@@ -194,6 +194,25 @@ impl Tables {
             .collect())
     }
 
+    /// What some stacks hold of allocations born at `until` (nanoseconds of the trace's clock) or
+    /// before: site, bytes, count; stacks that hold none are left out.
+    pub fn born_until(
+        &self,
+        stacks: &[StackRow],
+        until: i64,
+    ) -> PolarsResult<Vec<(u32, u64, u64)>> {
+        let table = self
+            .of(stacks)?
+            .filter(col("born").lt_eq(lit(until)))
+            .group_by([col("site")])
+            .agg([
+                col("size").sum().alias("bytes"),
+                col("counts").sum().alias("count"),
+            ])
+            .collect()?;
+        Ok(numbers(&table, "site", "bytes", "count")?.collect())
+    }
+
     /// Each outstanding allocation of some stacks, by site, largest first.
     pub fn allocations(&self, stacks: &[StackRow]) -> PolarsResult<Vec<AllocationRow>> {
         let order =

@@ -5,10 +5,6 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::errors::Result;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,58 +140,13 @@ impl Column {
             Kind::Int64List | Kind::InlinedList => DataType::List(list_item(self.kind)),
         }
     }
-
-    /// The paths of the Parquet columns behind this one.
-    fn paths(&self) -> Vec<ColumnPath> {
-        let path = |tail: &[&str]| {
-            let parts = std::iter::once(&self.name).chain(tail);
-            ColumnPath::new(parts.map(|part| part.to_string()).collect())
-        };
-        match self.kind {
-            Kind::Int64List => vec![path(&["list", "element"])],
-            Kind::InlinedList => ["function", "file", "line"]
-                .map(|field| path(&["list", "element", field]))
-                .into(),
-            _ => vec![path(&[])],
-        }
-    }
 }
 
-/// The schema of a record batch of rows.
+/// The schema of the file.
 pub fn schema() -> SchemaRef {
     let fields: Vec<Field> = COLUMNS
         .iter()
         .map(|column| Field::new(column.name, column.data_type(), column.nullable))
         .collect();
     Arc::new(Schema::new(fields))
-}
-
-/// How the columns are encoded and compressed.
-///
-/// Pages of 1 MiB instead of the default 20,000 rows save 7–9 % of the size. Only `ts` has
-/// statistics (per row group, so that a query can skip by time): minima of addresses help nobody.
-pub fn writer_properties() -> Result<WriterProperties> {
-    let mut properties = WriterProperties::builder()
-        .set_created_by(concat!("memleak-trace ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_data_page_size_limit(1 << 20)
-        .set_data_page_row_count_limit(usize::MAX)
-        .set_max_row_group_row_count(None)
-        .set_statistics_enabled(EnabledStatistics::None)
-        .set_column_statistics_enabled(ColumnPath::from("ts"), EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true);
-    for column in COLUMNS {
-        for path in column.paths() {
-            properties = match column.layout {
-                Layout::Dictionary => properties.set_column_dictionary_enabled(path, true),
-                Layout::Delta => properties
-                    .set_column_dictionary_enabled(path.clone(), false)
-                    .set_column_encoding(path, Encoding::DELTA_BINARY_PACKED),
-                Layout::ByteStreamSplit => properties
-                    .set_column_dictionary_enabled(path.clone(), false)
-                    .set_column_encoding(path, Encoding::BYTE_STREAM_SPLIT),
-            };
-        }
-    }
-    Ok(properties.build())
 }

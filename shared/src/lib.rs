@@ -14,15 +14,18 @@
 
 pub mod batch;
 mod chain;
+mod chunk;
 pub mod columns;
 mod decode;
 pub mod describe;
 pub mod description_row;
+mod encoding;
 pub mod error;
 pub mod event;
 pub mod footer;
 mod group;
 pub mod header;
+mod levels;
 mod merge;
 pub mod op;
 mod open;

@@ -4,7 +4,7 @@
 //! row groups, each with some kilobytes of metadata. So the rows of small groups are kept until
 //! there are enough of them to be written again as one group in their place.
 
-use arrow::array::RecordBatch;
+use crate::rows::Rows;
 
 /// A row group with more rows is left as it is.
 pub(crate) const SMALL_ROWS: usize = 1 << 15;
@@ -22,8 +22,7 @@ pub(crate) struct Run {
     pub first_group: usize,
     pub groups: usize,
     /// The rows of its groups.
-    pub batches: Vec<RecordBatch>,
-    rows: usize,
+    pub rows: Rows,
 }
 
 impl Run {
@@ -36,15 +35,14 @@ impl Run {
         }
     }
 
-    /// Appends a row group.
-    pub(crate) fn add(&mut self, batches: Vec<RecordBatch>) {
+    /// Takes the rows of another row group.
+    pub(crate) fn add(&mut self, rows: &mut Rows) {
         self.groups += 1;
-        self.rows += batches.iter().map(RecordBatch::num_rows).sum::<usize>();
-        self.batches.extend(batches);
+        self.rows.append(rows);
     }
 
     /// Whether it is time to merge.
     pub(crate) fn is_full(&self) -> bool {
-        self.groups >= RUN_GROUPS || self.rows >= RUN_ROWS
+        self.groups >= RUN_GROUPS || self.rows.len() >= RUN_ROWS
     }
 }

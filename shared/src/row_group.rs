@@ -1,32 +1,30 @@
-//! Encodes one row group in memory.
+//! Encodes one row group in memory, a page of each column at a time.
 //!
-//! The column writers of `ArrowRowGroupWriterFactory` are used directly: `ArrowWriter` would split
-//! row groups by its own rules, buffer under our file, and insist on writing the footer itself. The
-//! offsets in the metadata start at 0 and are moved to where the bytes are going to lie.
+//! `ArrowWriter` would split row groups by its own rules, buffer under our file, and insist on
+//! writing the footer itself; and its column writers take twice the time (`encoding`). The offsets
+//! in the metadata start at 0 and are moved to where the bytes are going to lie.
 
-use std::io;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use parquet::arrow::ArrowSchemaConverter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
-use parquet::file::properties::WriterPropertiesPtr;
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter, TrackedWrite};
+use parquet::file::writer::TrackedWrite;
 use parquet::schema::types::SchemaDescPtr;
 
-use crate::columns::writer_properties;
-use crate::rows::batch_schema;
+use crate::chunk::{Chunk, Scratch};
+use crate::columns::{COLUMNS, Column, schema};
+use crate::op::{Domain, Op};
+use crate::rows::Rows;
 
-/// Batches go in, the bytes of a row group come out.
+/// Rows of a page: 1 MiB of addresses. The usual 20,000 rows cost 7–9 % of the size.
+pub(crate) const PAGE_ROWS: usize = 1 << 17;
+
+/// Rows go in, the bytes of a row group come out.
 pub(crate) struct RowGroupEncoder {
-    schema: SchemaRef,
     descriptor: SchemaDescPtr,
-    properties: WriterPropertiesPtr,
-    factory: ArrowRowGroupWriterFactory,
-    columns: Vec<ArrowColumnWriter>,
+    chunks: Vec<Chunk>,
+    scratch: Scratch,
     rows: usize,
 }
 
@@ -46,29 +44,14 @@ impl std::fmt::Debug for RowGroupEncoder {
 
 impl RowGroupEncoder {
     pub(crate) fn new() -> Result<Self> {
-        let schema = batch_schema();
-        let properties = Arc::new(writer_properties()?);
-        let root = ArrowSchemaConverter::new()
-            .convert(&schema)?
-            .root_schema_ptr();
-        // Only the factory is of interest; nothing is written through this writer.
-        let writer = SerializedFileWriter::new(io::sink(), root, properties.clone())?;
-        let descriptor = Arc::new(writer.schema_descr().clone());
-        let factory = ArrowRowGroupWriterFactory::new(&writer, schema.clone());
-        let columns = factory.create_column_writers(0)?;
+        let descriptor = Arc::new(ArrowSchemaConverter::new().convert(&schema())?);
+        let chunks = descriptor.columns().iter().cloned().map(Chunk::new);
         Ok(RowGroupEncoder {
-            schema,
+            chunks: chunks.collect(),
             descriptor,
-            properties,
-            factory,
-            columns,
+            scratch: Scratch::new()?,
             rows: 0,
         })
-    }
-
-    /// The schema of the batches.
-    pub(crate) fn schema(&self) -> &SchemaRef {
-        &self.schema
     }
 
     /// The Parquet schema of the row groups.
@@ -81,38 +64,66 @@ impl RowGroupEncoder {
         self.rows
     }
 
-    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let mut columns = self.columns.iter_mut();
-        for (field, array) in self.schema.fields().iter().zip(batch.columns()) {
-            for leaf in compute_leaves(field, array)? {
-                let column = columns.next().ok_or_else(|| {
-                    ParquetError::General("more leaf columns than column writers".to_owned())
-                })?;
-                column.write(&leaf)?;
+    /// Encodes a page of each column.
+    pub(crate) fn write(&mut self, rows: &Rows) -> Result<()> {
+        let mut leaf = 0;
+        for column in COLUMNS {
+            leaf += self.column(column, leaf, rows)?;
+        }
+        self.rows += rows.len();
+        Ok(())
+    }
+
+    /// Encodes a page of a column, whose first leaf is `leaf`; returns how many it has.
+    fn column(&mut self, column: &Column, leaf: usize, rows: &Rows) -> Result<usize> {
+        let scratch = &mut self.scratch;
+        let chunks = self.chunks.get_mut(leaf..).unwrap_or_default();
+        let chunk = chunks
+            .first_mut()
+            .ok_or_else(|| ParquetError::General("more columns than leaves".to_owned()))?;
+        match column.name {
+            "ts" => chunk.times(&rows.ts, scratch)?,
+            "pid" => chunk.few(&rows.pid, scratch)?,
+            "tid" => chunk.few(&rows.tid, scratch)?,
+            "op" => chunk.names(&rows.op, Op::all().map(|op| Some(op.name())), scratch)?,
+            "domain" => {
+                let names = Op::all().map(|op| op.domain().map(Domain::name));
+                chunk.names(&rows.op, names, scratch)?;
+            }
+            "space" => chunk.few(&rows.space, scratch)?,
+            "addr" => chunk.many(&rows.addr, scratch)?,
+            "size" => chunk.many(&rows.size, scratch)?,
+            "stack_id" => chunk.many_or_null(&rows.stack_id, scratch)?,
+            _ => {
+                let leaves = rows.sparse(column);
+                for (chunk, leaf) in chunks.iter_mut().zip(&leaves) {
+                    chunk.sparse(leaf, column.layout, scratch)?;
+                }
+                return Ok(leaves.len());
             }
         }
-        self.rows += batch.num_rows();
-        Ok(())
+        Ok(1)
     }
 
     /// Ends the row group and begins the next one.
     pub(crate) fn finish(&mut self) -> Result<EncodedGroup> {
-        let columns = std::mem::replace(&mut self.columns, self.factory.create_column_writers(0)?);
-        self.rows = 0;
-        let mut sink = TrackedWrite::new(Vec::new());
-        let mut group = SerializedRowGroupWriter::new(
-            self.descriptor.clone(),
-            self.properties.clone(),
-            &mut sink,
-            0,
-            None,
-        );
-        for column in columns {
-            column.close()?.append_to_row_group(&mut group)?;
-        }
-        let metadata = Arc::unwrap_or_clone(group.close()?);
+        let mut group = TrackedWrite::new(Vec::new());
+        let columns = self
+            .chunks
+            .iter_mut()
+            .map(|chunk| chunk.finish(&mut group, &mut self.scratch))
+            .collect::<Result<Vec<_>>>()?;
+        let rows = std::mem::take(&mut self.rows);
+        let bytes = columns.iter().map(ColumnChunkMetaData::uncompressed_size);
+        let metadata = RowGroupMetaData::builder(self.descriptor.clone())
+            .set_num_rows(rows as i64)
+            .set_total_byte_size(bytes.sum())
+            .set_column_metadata(columns)
+            .set_ordinal(0)
+            .set_file_offset(0)
+            .build()?;
         Ok(EncodedGroup {
-            bytes: sink.into_inner()?,
+            bytes: group.into_inner()?,
             metadata,
         })
     }

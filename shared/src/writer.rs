@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use parquet::file::metadata::RowGroupMetaData;
 
 use crate::describe::Note;
@@ -12,15 +11,13 @@ use crate::event::Event;
 use crate::footer::{self, FooterBudget, HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
 use crate::header::Header;
 use crate::merge::{Run, SMALL_ROWS};
-use crate::row_group::{EncodedGroup, RowGroupEncoder, moved};
+use crate::row_group::{EncodedGroup, PAGE_ROWS, RowGroupEncoder, moved};
 use crate::rows::Rows;
 use crate::stack::Stack;
 use crate::totals::Totals;
 use crate::trace_file::TraceFile;
 use crate::trailer::{self, Summary, Tail};
 
-/// Rows handed to the encoder at a time: their columns stay in the processor's cache.
-const CHUNK_ROWS: usize = 1 << 14;
 /// Rows of a full row group.
 const GROUP_ROWS: usize = 1 << 20;
 /// At most so long a row waits in memory.
@@ -51,8 +48,6 @@ pub struct TraceWriter {
     header_json: String,
     encoder: RowGroupEncoder,
     rows: Rows,
-    /// The batches of the row group that is being encoded, as long as it is small.
-    batches: Vec<RecordBatch>,
     run: Run,
     totals: Totals,
     /// The totals of the rows that are in the file.
@@ -81,7 +76,6 @@ impl TraceWriter {
             header_json: serde_json::to_string(header)?,
             file: TraceFile::create(path, options.overwrite)?,
             rows: Rows::default(),
-            batches: Vec::new(),
             run: Run::default(),
             totals: Totals::default(),
             told: Totals::default(),
@@ -133,13 +127,12 @@ impl TraceWriter {
     pub fn checkpoint(&mut self) -> Result<(), TraceError> {
         self.refuse_after_failure()?;
         self.last_checkpoint = Instant::now();
-        self.encode_rows()?;
-        match self.encoder.rows() {
+        match self.encoder.rows() + self.rows.len() {
             0 => Ok(()),
             1..=SMALL_ROWS => {
+                self.encoder.write(&self.rows)?;
                 self.write_group()?;
-                let batches = std::mem::take(&mut self.batches);
-                self.run.add(batches);
+                self.run.add(&mut self.rows);
                 if self.run.is_full() {
                     self.merge()
                 } else {
@@ -147,6 +140,7 @@ impl TraceWriter {
                 }
             }
             _ => {
+                self.encode_rows()?;
                 self.merge()?;
                 self.write_group()?;
                 self.run = Run::new(self.previous, self.groups.len());
@@ -176,7 +170,7 @@ impl TraceWriter {
     }
 
     fn encode_if_due(&mut self) -> Result<(), TraceError> {
-        if self.rows.len() < CHUNK_ROWS {
+        if self.rows.len() < PAGE_ROWS {
             return Ok(());
         }
         self.encode_rows()?;
@@ -189,12 +183,8 @@ impl TraceWriter {
 
     fn encode_rows(&mut self) -> Result<(), TraceError> {
         if self.rows.len() > 0 {
-            let batch = self.rows.take(self.encoder.schema())?;
-            self.encoder.write(&batch)?;
-            self.batches.push(batch);
-            if self.encoder.rows() > SMALL_ROWS {
-                self.batches.clear();
-            }
+            self.encoder.write(&self.rows)?;
+            self.rows.clear();
         }
         Ok(())
     }
@@ -213,9 +203,7 @@ impl TraceWriter {
         if run.groups > 1 {
             // Not the writer's own encoder: the next row group may be in it.
             let mut encoder = RowGroupEncoder::new()?;
-            for batch in &run.batches {
-                encoder.write(batch)?;
-            }
+            encoder.write(&run.rows)?;
             let group = encoder.finish()?;
             let room = self.file.end() - run.before.0;
             self.append_merged(&run, &group)?;

@@ -7,8 +7,9 @@ use memleak_trace::{Domain, StackEnd};
 
 use super::frames::frames;
 use super::{
-    AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, ProcessReport, Report,
-    ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Window,
+    AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, LostReleases, ProcessReport,
+    Report, ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Uncertain,
+    Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
@@ -32,8 +33,16 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
             allocations.entry(row.site).or_default().push(row);
         }
     }
+    let lost = analysis.recording.lost_releases();
+    let mut uncertain: HashMap<u32, Uncertain> = HashMap::new();
+    if let Some(lost) = lost {
+        for (site, bytes, count) in tables.born_until(&rows, lost.until)? {
+            uncertain.insert(site, Uncertain { bytes, count });
+        }
+    }
     let stacks = rows.iter().map(|row| {
         let mut stack = stack(analysis, row);
+        stack.uncertain = lost.map(|_| uncertain.remove(&row.site).unwrap_or_default());
         stack.age_histogram = ages
             .remove(&row.site)
             .unwrap_or_default()
@@ -83,6 +92,10 @@ fn trace(path: &Path, analysis: &Analysis) -> Trace {
         architecture: analysis.header.machine.architecture.clone(),
         processes: processes(analysis),
         lost: losses(analysis, &recording.losses),
+        lost_releases: recording.lost_releases().map(|lost| LostReleases {
+            until_ns: since_start(analysis, lost.until),
+            count: lost.count,
+        }),
         defects: losses(analysis, &recording.defects),
         stacks: stack_ends(analysis),
         anomalies: AnomalyCounts {
@@ -212,6 +225,7 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         total_count: site.total_count,
         oldest_age_ns: row.oldest_age,
         youngest_age_ns: row.youngest_age,
+        uncertain: None,
         verdict: verdict(&points, sites.bucket_ns()),
         end: stack.map_or(MISSING, |stack| stack.end.name()),
         frames: stack

@@ -65,6 +65,8 @@ pub struct Trace {
     pub architecture: String,
     pub processes: Vec<ProcessReport>,
     pub lost: Losses,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_releases: Option<LostReleases>,
     pub defects: Losses,
     pub stacks: StackEnds,
     pub anomalies: AnomalyCounts,
@@ -180,6 +182,9 @@ pub struct StackReport {
     pub total_count: u64,
     pub oldest_age_ns: Option<u64>,
     pub youngest_age_ns: Option<u64>,
+    /// What may be freed: allocated before the last free that was lost. `None`: no free was lost.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub uncertain: Option<Uncertain>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// Why the stack ends where it does.
@@ -190,6 +195,23 @@ pub struct StackReport {
     pub timeline: Vec<TimelinePoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocations: Option<Vec<AllocationReport>>,
+}
+
+/// Outstanding allocations whose free may be among the events lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Uncertain {
+    #[serde(rename = "uncertain_bytes")]
+    pub bytes: u64,
+    #[serde(rename = "uncertain_count")]
+    pub count: u64,
+}
+
+/// Until when frees were lost, and how many at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct LostReleases {
+    pub until_ns: u64,
+    /// `None`: nobody knows.
+    pub count: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]

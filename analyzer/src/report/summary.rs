@@ -23,6 +23,7 @@ pub fn lines(report: &Report) -> Vec<String> {
     );
     lines.push(lost(&report.trace.lost));
     lines.extend(tallies(&report.trace.lost));
+    lines.extend(touched(report));
     lines.push(stacks(report));
     lines.extend(defects(&report.trace.defects));
     lines.extend(anomalies(report));
@@ -81,6 +82,19 @@ fn lost(losses: &Losses) -> String {
             show_count(total)
         ),
     }
+}
+
+/// Which conclusions the losses touch.
+fn touched(report: &Report) -> Option<String> {
+    let lost = report.trace.lost_releases?;
+    let number = match lost.count {
+        Some(count) => format!("up to {} of them are", show_count(count)),
+        None => "an unknown number of them is".to_owned(),
+    };
+    Some(format!(
+        "  blocks allocated in the first {} may be freed by now ({number}); the stacks below say how much that is; younger blocks are certain",
+        show_duration(lost.until_ns)
+    ))
 }
 
 /// A line per cause, with when it happened.

@@ -115,6 +115,12 @@ fn remarks(stack: &StackReport) -> String {
         (Some(oldest), _) => remarks.push(format!("age {}", show_duration(oldest))),
         _ => {}
     }
+    if let Some(uncertain) = stack.uncertain.filter(|uncertain| uncertain.count > 0) {
+        remarks.push(format!(
+            "{} bytes in {} may be freed (frees were lost)",
+            uncertain.bytes, uncertain.count
+        ));
+    }
     if let Some(verdict) = stack.verdict {
         remarks.push(verdict.name().to_owned());
     }

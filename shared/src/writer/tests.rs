@@ -75,9 +75,7 @@ fn killed_while_merging() {
     );
     let mut writer = five_groups(&path);
     let run = std::mem::take(&mut writer.run);
-    for batch in &run.batches {
-        writer.encoder.write(batch).unwrap();
-    }
+    writer.encoder.write(&run.rows).unwrap();
     let group = writer.encoder.finish().unwrap();
     let before = writer.file.end();
     let room = before - run.before.0;

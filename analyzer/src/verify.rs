@@ -1,0 +1,66 @@
+//! `memleak-analyze verify`: whether a trace is what it says, check by check.
+//!
+//! One pass over the rows, with the memory of a replay. [`rules`] holds what the rows must obey,
+//! [`balance`] what their sums must, [`outcome`] how the result is told.
+
+mod balance;
+mod outcome;
+mod rules;
+
+use std::path::Path;
+
+use memleak_trace::TraceReader;
+use memleak_trace::reader::Condition;
+
+use crate::progress::Progress;
+use crate::recording::Recording;
+use crate::replay::Replay;
+
+pub use outcome::{Check, Outcome, write_json, write_text};
+
+/// Checks a trace. An error means that nothing of it could be read.
+pub fn verify(path: &Path) -> anyhow::Result<Outcome> {
+    let mut reader = TraceReader::open(path)?;
+    let mut progress = Progress::new("verifying", reader.rows());
+    let mut rules = rules::Rules::new(reader.header().machine.page_size);
+    let mut counted = balance::Counted::default();
+    let mut replay = Replay::default();
+    let mut recording = Recording::default();
+    while let Some(mut batch) = reader.next_batch()? {
+        progress.advance(batch.len() as u64);
+        rules.batch(&batch);
+        counted.batch(&batch);
+        let mut from = 0;
+        for (row, note) in std::mem::take(&mut batch.notes) {
+            replay.batch(&batch, from..row);
+            from = row;
+            if let Some(space) = recording.note(note, None) {
+                replay.end_space(space);
+            }
+        }
+        replay.batch(&batch, from..batch.len());
+    }
+    progress.finish();
+    let mut checks = vec![file_check(reader.condition())];
+    checks.extend(counted.checks(reader.totals(), reader.condition().verified));
+    checks.extend(rules.checks());
+    checks.extend(balance::domains(&replay));
+    checks.push(balance::anomalies(&replay, &recording));
+    Ok(Outcome {
+        path: path.to_owned(),
+        checks,
+    })
+}
+
+/// Checksums, links, footer, and whether the recording was closed: the reader has judged them.
+fn file_check(condition: &Condition) -> Check {
+    let sound = condition.complete && condition.verified;
+    let detail = match sound {
+        true => format!(
+            "every byte is covered by a checksum that holds ({} bytes), and the recording was closed",
+            condition.file_bytes
+        ),
+        false => condition.remarks.join(" "),
+    };
+    Check::new("file", sound, detail)
+}
