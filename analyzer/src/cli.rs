@@ -22,6 +22,8 @@ EXAMPLES:
       every stack with its timeline and ages, for other programs
   memleak-analyze repair trace.parquet
       a copy of a damaged trace that any Parquet reader opens
+  memleak-analyze symbolize --debug-dir ./symbols trace.parquet
+      a copy with names from debug files, found by build id
   memleak-analyze verify trace.parquet
       whether the trace is sound, check by check
 

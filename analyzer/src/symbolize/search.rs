@@ -88,6 +88,10 @@ impl Search {
                 }
             }
         }
+        if has_debug_info(&candidates) {
+            // The files of other builds, the system's own for instance, were not needed.
+            found.remarks.clear();
+        }
         choose(candidates, build, &mut found);
         if found.object.is_none() && found.remarks.is_empty() {
             found

@@ -178,6 +178,11 @@ fn another_build_is_not_used() {
     assert_eq!((symbol.function, symbol.line), (None, None));
     assert!(said.contains("target/program is another build ("), "{said}");
     assert!(said.contains("and was not used"), "{said}");
+    // With the right one elsewhere, the other is not worth a word.
+    run("mkdir right && cp whole.debug right/", &recorded.directory);
+    let (symbol, said) = named(&recorded, &["--debug-dir", "right"]);
+    is_whole(&symbol, &recorded);
+    assert!(!said.contains("another build"), "{said}");
     run("mv unstripped target/program", &recorded.directory);
     recorded.write("trace.parquet", None);
     let (symbol, said) = named(&recorded, &[]);

@@ -11,7 +11,7 @@ for setting in ("pagination off", "confirm off", "backtrace past-main on", "back
 entry = gdb.Breakpoint("malloc")
 for _ in range(COUNT):
     # By chance: a stride could fall in step with the program.
-    entry.ignore_count = random.randrange(400)
+    entry.ignore_count = random.randrange(200)
     gdb.execute("continue", to_string=True)
     print("stack")
     frame = gdb.newest_frame().older()
