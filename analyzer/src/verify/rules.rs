@@ -202,7 +202,8 @@ impl Rules {
         }
         if is_new
             && domain == Domain::Mapping
-            && (event.addr % self.page_size != 0 || event.size % self.page_size != 0)
+            && (!event.addr.is_multiple_of(self.page_size)
+                || !event.size.is_multiple_of(self.page_size))
         {
             self.breaks(
                 VALUES,
