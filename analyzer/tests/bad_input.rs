@@ -53,7 +53,7 @@ fn newer_version() {
     let mut header = sample::header();
     header.version = Version { major: 2, minor: 0 };
     sample::Sample::create(&directory.join("newer.parquet"), &header).finish();
-    refused(&directory, "newer.parquet", 1, &["2.0", "1.0"]);
+    refused(&directory, "newer.parquet", 1, &["2.0", "1.1"]);
 }
 
 /// Cut off anywhere, a trace is read as far as it goes, or refused; never a panic.

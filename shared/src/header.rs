@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The format's version. A newer minor adds nullable columns; a newer major is refused.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
 
 /// Version of a trace, `major.minor`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -291,7 +291,7 @@ fn read_footer(file: &File, length: u64) -> Result<ParquetMetaData, String> {
 fn check_version(path: &Path, header: &Header) -> Result<(), TraceError> {
     newer(path, header.version)?;
     match header.requires.first() {
-        // Version 1.0 knows no features.
+        // This version knows no features.
         Some(feature) => Err(TraceError::UnknownRequirement {
             path: path.to_owned(),
             feature: feature.clone(),

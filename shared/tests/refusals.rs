@@ -71,7 +71,7 @@ fn newer_versions() {
     );
     let message = error_of(&path).to_string();
     assert!(
-        message.contains("2.3") && message.contains("1.0"),
+        message.contains("2.3") && message.contains("1.1"),
         "{message}"
     );
     with_header(
@@ -98,7 +98,7 @@ fn unknown_requirement() {
     );
     let message = error_of(&path).to_string();
     assert!(
-        message.contains("time-travel") && message.contains("1.0"),
+        message.contains("time-travel") && message.contains("1.1"),
         "{message}"
     );
 }

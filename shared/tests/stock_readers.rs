@@ -181,7 +181,7 @@ fn unknown_op() {
     let mut reader = TraceReader::open(&copy).unwrap();
     let message = read_rows(&mut reader).unwrap_err().to_string();
     assert!(
-        message.contains("teleport") && message.contains("1.0"),
+        message.contains("teleport") && message.contains("1.1"),
         "{message}"
     );
 }
