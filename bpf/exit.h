@@ -14,8 +14,6 @@ struct {
 	__type(value, struct ml_exit);
 } exits SEC(".maps");
 
-#define RELOCATED __attribute__((preserve_access_index))
-
 typedef struct {
 	int counter;
 } atomic_t;
@@ -36,11 +34,6 @@ struct task_struct___exit {
 
 #define SIGNAL_GROUP_EXIT 4
 
-static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
-
-/* Reads a member of a kernel structure. */
-#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
-
 /* The entry of a recorded process; made on first use. */
 INLINE struct ml_exit *exit_of(u32 pid)
 {
@@ -51,7 +44,7 @@ INLINE struct ml_exit *exit_of(u32 pid)
 	known = bpf_map_lookup_elem(&exits, &pid);
 	if (known)
 		return known;
-	bpf_map_update_elem(&exits, &pid, &none, 1 /* BPF_NOEXIST */);
+	bpf_map_update_elem(&exits, &pid, &none, BPF_NOEXIST);
 	return bpf_map_lookup_elem(&exits, &pid);
 }
 

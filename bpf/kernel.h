@@ -18,6 +18,8 @@
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_MAP_TYPE_TASK_STORAGE 29
 
+#define BPF_NOEXIST 1 /* in an update: the key must be new */
+
 #define BPF_F_NO_PREALLOC 1
 #define BPF_F_MMAPABLE 1024
 
@@ -37,10 +39,13 @@ struct task_struct;
 
 /* Helper numbers: include/uapi/linux/bpf.h. */
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				   u64 flags) = (void *)2;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*bpf_probe_read_user)(void *dst, u32 size, const void *src) = (void *)112;
+static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ring, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
@@ -50,5 +55,11 @@ static void *(*bpf_task_storage_get)(void *map, struct task_struct *task, void *
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void *)181;
+
+/* Members are found where the running kernel has them. */
+#define RELOCATED __attribute__((preserve_access_index))
+
+/* Reads a member of a kernel structure. */
+#define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))
 
 #endif

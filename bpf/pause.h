@@ -11,14 +11,11 @@
 #include "maps.h"
 
 #define BPF_RB_AVAIL_DATA 0
-#define BPF_NOEXIST 1
 #define SIGSTOP 19
 
 /* Once stopped, all threads are within this time: a later one has been continued by someone. */
 #define PAUSE_AGAIN_NS 1000000
 
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
-				   u64 flags) = (void *)2;
 static long (*bpf_send_signal)(u32 signal) = (void *)109;
 
 /* Bytes that wait in the ring when the target is stopped; 0: it never is. */
