@@ -58,6 +58,16 @@ impl RowArena {
         self.files.get(&file).copied()
     }
 
+    /// Files that have rows.
+    pub fn files(&self) -> usize {
+        self.files.values().filter(|range| range.count > 0).count()
+    }
+
+    /// Bytes that the rows take.
+    pub fn bytes(&self) -> usize {
+        self.used * size_of::<UnwindRow>()
+    }
+
     /// Adds the rows of a file. Where there is no room for all, none is added and the file counts
     /// as one without unwind information; returns whether they fitted.
     pub fn insert(&mut self, file: FileId, rows: &[UnwindRow]) -> bool {

@@ -78,6 +78,12 @@ impl Session {
             options.verbose,
         )?;
         print_probes(attachment.probes());
+        let rows = attachment.kernel().rows();
+        say(format_args!(
+            "unwind tables: {} for {} files, shared by all processes",
+            status::size(rows.bytes() as u64),
+            rows.files()
+        ));
         say(format_args!(
             "page size {page_size}; kernel allocations are not recorded"
         ));

@@ -94,7 +94,7 @@ void truth_number(char *line, size_t size, long number)
 
 void truth_tell(const char *program, const struct site *sites, size_t count)
 {
-	static char line[8192];
+	static char line[65536];
 	size_t size = sizeof(line);
 
 	line[0] = 0;

@@ -3,21 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use memleak_trace::{Domain, StackEnd};
+use memleak_trace::Domain;
 
 use super::frames::frames;
+use super::stack_ends::{self, MISSING};
 use super::{
     AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, LostReleases, ProcessReport,
-    Report, ResidentReport, Selection, StackEnds, StackReport, TimelinePoint, Trace, Uncertain,
-    Window,
+    Report, ResidentReport, Selection, StackReport, TimelinePoint, Trace, Uncertain, Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
 use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
 use crate::verdict::verdict;
-
-/// Stands for the end of a stack that is not in the trace.
-const MISSING: &str = "missing";
 
 /// The report on a replayed trace. `path` is shown as given.
 pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::Result<Report> {
@@ -97,7 +94,7 @@ fn trace(path: &Path, analysis: &Analysis) -> Trace {
             count: lost.count,
         }),
         defects: losses(analysis, &recording.defects),
-        stacks: stack_ends(analysis),
+        stacks: stack_ends::count(analysis),
         anomalies: AnomalyCounts {
             free_before_attach: anomalies.free_before_attach,
             already_freed: anomalies.already_freed,
@@ -162,20 +159,6 @@ fn losses(analysis: &Analysis, tallies: &BTreeMap<String, Tally>) -> Losses {
         losses.windows.insert(cause.clone(), windows.collect());
     }
     losses
-}
-
-/// Counts allocations, not stacks: a stack that is cut short and hot matters more than a rare one.
-fn stack_ends(analysis: &Analysis) -> StackEnds {
-    let mut ends = StackEnds::default();
-    for site in analysis.replay.sites().as_slice() {
-        let stack = site.stack.and_then(|id| analysis.recording.stack_of(id));
-        match stack.map(|stack| stack.end) {
-            Some(StackEnd::Complete) => ends.complete += site.total_count,
-            Some(end) => *ends.incomplete.entry(end.name()).or_default() += site.total_count,
-            None => *ends.incomplete.entry(MISSING).or_default() += site.total_count,
-        }
-    }
-    ends
 }
 
 fn resident(analysis: &Analysis) -> Vec<ResidentReport> {

@@ -77,6 +77,15 @@ struct Place {
     address: Option<u64>,
 }
 
+/// The module that a frame lies in, without its directories.
+pub fn module(id: FrameId, recording: &Recording) -> Option<String> {
+    let symbol = recording.symbol_of(id);
+    let path = symbol
+        .and_then(|symbol| symbol.module.clone())
+        .or(place(id, recording).module);
+    path.map(|path| base_name(&path).to_owned())
+}
+
 fn place(id: FrameId, recording: &Recording) -> Place {
     match id.location() {
         Location::Kernel { address } => Place {

@@ -5,6 +5,7 @@
 mod build;
 mod frames;
 pub mod json;
+mod stack_ends;
 mod summary;
 pub mod text;
 mod wall;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 pub use build::build;
 pub use frames::Frame;
+pub use stack_ends::StackEnds;
 
 use crate::recording::Resident;
 use crate::tables::Filter;
@@ -94,13 +96,6 @@ pub struct Losses {
 pub struct Window {
     pub from_ns: u64,
     pub to_ns: u64,
-}
-
-/// Allocations by how their stack ended.
-#[derive(Debug, Default, Serialize)]
-pub struct StackEnds {
-    pub complete: u64,
-    pub incomplete: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Serialize)]

@@ -1,5 +1,6 @@
 //! What stands above the stacks: what was recorded, whether it is whole, and how to read it.
 
+use super::stack_ends::MISSING;
 use super::{Figures, Losses, Report, ResidentReport, wall};
 use crate::units::{show_count, show_duration, show_size};
 
@@ -140,21 +141,39 @@ fn defects(defects: &Losses) -> Vec<String> {
     lines
 }
 
-/// `99.8 % of 1,234 allocations have their whole stack; 0.2 % end early: no_mapping`
+/// `99.8 % of 1,234 allocations have their whole stack; 0.2 % (2) stopped in libfoo.so: no_unwind_info`
 fn stacks(report: &Report) -> String {
+    /// Modules named; the rest is told as a sum.
+    const NAMED: usize = 3;
     let ends = &report.trace.stacks;
     let all = ends.complete + ends.incomplete.values().sum::<u64>();
     if all == 0 {
         return "stacks: no allocation was recorded".to_owned();
     }
-    let percent = |count: u64| format!("{:.1} %", count as f64 * 100.0 / all as f64);
+    let share = |count: u64| {
+        let percent = count as f64 * 100.0 / all as f64;
+        format!("{percent:.1} % ({})", show_count(count))
+    };
     let mut line = format!(
-        "stacks: {} of {} allocations have their whole stack",
-        percent(ends.complete),
+        "stacks: {:.1} % of {} allocations have their whole stack",
+        ends.complete as f64 * 100.0 / all as f64,
         show_count(all)
     );
-    for (end, count) in &ends.incomplete {
-        line += &format!("; {} ({}): {end}", percent(*count), show_count(*count));
+    for stopped in ends.stopped_in.iter().take(NAMED) {
+        let module = stopped.module.as_deref().unwrap_or("code without a file");
+        line += &format!(
+            "; {} stopped in {module}: {}",
+            share(stopped.count),
+            stopped.end
+        );
+    }
+    let others = ends.stopped_in.iter().skip(NAMED);
+    let others: u64 = others.map(|stopped| stopped.count).sum();
+    if others > 0 {
+        line += &format!("; {} stopped elsewhere", share(others));
+    }
+    if let Some(missing) = ends.incomplete.get(MISSING) {
+        line += &format!("; {}: {MISSING}", share(*missing));
     }
     line
 }

@@ -1,0 +1,57 @@
+"""A program with more than a hundred libraries: every stack, and one unwind table per file."""
+
+import re
+import subprocess
+import time
+
+import compare
+import pytest
+from session import REPOSITORY, Program, Recording, build_programs, report_of
+
+COUNT = 120
+SOURCE = REPOSITORY / "testdata/programs/library.c"
+
+
+@pytest.fixture(scope="module")
+def libraries(tmp_path_factory):
+    """A directory with lib0.so …, each a file with its own build id and its own function."""
+    build_programs()
+    directory = tmp_path_factory.mktemp("libraries")
+    for number in range(COUNT):
+        subprocess.run(
+            ["cc", "-g", "-shared", "-fPIC", f"-DKEEPS=library_{number}_keeps", "-DSIZE=100", "-o", directory / f"lib{number}.so", SOURCE],
+            check=True,
+        )
+    return directory
+
+
+def record(programs, trace):
+    """Records the programs together. Returns their truths by pid, the report, the words on unwind tables."""
+    start = time.monotonic()
+    with Recording(",".join(str(program.pid) for program in programs), trace) as recording:
+        print(f"{len(programs)} × {COUNT} libraries: {time.monotonic() - start:.2f} s from start to recording")
+        truths = {}
+        for program in programs:
+            program.go()
+            truths[program.pid] = program.truth()
+            program.wait_until_done()
+        recording.stop()
+        [tables] = [line for line in recording.lines.seen if line.startswith("unwind tables:")]
+    return truths, report_of(trace), re.match(r"unwind tables: (.*) for (\d+) files", tables).groups()
+
+
+def test_libraries_are_read_once_for_all_processes(libraries, tmp_path):
+    """Each function of 120 libraries is exact in each of two processes, which share one table per file."""
+    with Program("many_libraries", libraries, COUNT) as first:
+        truths, report, tables = record([first], tmp_path / "one.parquet")
+        assert not compare.differences(truths[first.pid], report)
+        assert report["trace"]["stacks"]["stopped_in"] == []
+        assert int(tables[1]) > COUNT
+
+    with Program("many_libraries", libraries, COUNT) as first, Program("many_libraries", libraries, COUNT) as second:
+        truths, report, together = record([first, second], tmp_path / "two.parquet")
+        for pid, truth in truths.items():
+            own = {**report, "stacks": [stack for stack in report["stacks"] if stack["pid"] == pid]}
+            assert not compare.differences(truth, own)
+            assert not compare.unexpected(truth, own)
+        assert together == tables
