@@ -10,6 +10,7 @@
 #include "unwind.h"
 #include "pause.h"
 #include "exit.h"
+#include "selection.h"
 
 /* The outermost call of a thread that is under way. */
 struct call {
@@ -187,8 +188,12 @@ int enter_realloc(struct pt_regs *regs)
 		if (!call->size && regs->rsi && regs->rdx)
 			call->size = ~0ULL;
 	}
-	if (call->addr && space)
+	if (!call->addr || !space)
+		return 0;
+	if (forget_block(space->id, call->addr))
 		send_point(ML_OP_REALLOC_RELEASE, space->id, call->addr);
+	else
+		call->addr = 0; /* it was left out: as if there were no old block */
 	return 0;
 }
 
@@ -234,15 +239,24 @@ int leave_alloc(struct pt_regs *regs)
 	}
 	if (!addr && is_realloc && call.addr) {
 		/* realloc(p, 0) freed the block; any other NULL left it alone */
-		if (call.size)
+		if (call.size) {
+			remember_block(space->id, call.addr);
 			send_point(ML_OP_REALLOC_FAILED, space->id, call.addr);
-		else
+		} else {
 			send_alloc(op, space->id, 0, 0, 0);
+		}
 		return 0;
 	}
 	if (!addr)
 		return 0;
-	send_with_stack(regs, op, space, addr, call.size);
+	if (choose_block(space->id, addr, call.size)) {
+		send_with_stack(regs, op, space, addr, call.size);
+		return 0;
+	}
+	if (is_realloc && call.addr) /* the old block is freed, the new one left out */
+		send_alloc(op, space->id, 0, 0, 0);
+	if (replaces_recorded(space->id, addr))
+		send_point(ML_OP_FREE, space->id, addr);
 	return 0;
 }
 
@@ -275,7 +289,8 @@ int enter_free(struct pt_regs *regs)
 	/* free has no return probe that would tell that another free called it */
 	if (cookie & ML_COOKIE_CHECK_CALLER && caller_flags(regs, space) & ML_MAPPING_WRAPPER)
 		return 0;
-	send_point(op, space->id, regs->rdi);
+	if (forget_block(space->id, regs->rdi))
+		send_point(op, space->id, regs->rdi);
 	return 0;
 }
 
@@ -295,7 +310,7 @@ int enter_map(struct pt_regs *regs)
 	u64 second, third;
 	int inside;
 
-	if (!space || !is_recording() || within_call(regs, op))
+	if (counting || !space || !is_recording() || within_call(regs, op))
 		return 0;
 	/* free() calls munmap, and has no return probe that would tell */
 	inside = caller_flags(regs, space) & ML_MAPPING_INNER;

@@ -63,7 +63,8 @@ enum ml_counter {
 	ML_LOST_NO_TASK_STORAGE = 2,
 	ML_DEFECT_STACK_UNPUBLISHED = 3,
 	ML_DEFECT_STACK_UNREAD = 4,
-	ML_COUNTERS = 5,
+	ML_DEFECT_SET_FULL = 5,
+	ML_COUNTERS = 6,
 };
 
 /* Head of every event. 32 bytes. */
@@ -166,6 +167,24 @@ struct ml_space {
 	u32 table; /* index of its current ml_mapping_table */
 };
 
+/* A heap block, as key of the set of recorded ones. 16 bytes. */
+struct ml_block {
+	u64 addr;
+	u64 space;
+};
+
+/* What --estimate counts. */
+#define ML_TALLIES 64
+#define ML_TALLY_RELEASES 63
+
+struct ml_tally {
+	u64 count;
+	u64 bytes;
+};
+
+/* Exponentials by which sampling by bytes computes probabilities; shared/src/selection.rs. */
+#define ML_EXPONENTIALS 544
+
 /* How to find the caller of a frame, from `pc` on. 8 bytes. */
 struct ml_unwind_row {
 	u32 pc;		/* offset in the file */
@@ -212,6 +231,8 @@ ML_SIZE(struct ml_stack, ML_STACK_HEAD + 8 * (ML_MAX_FRAMES + 1));
 ML_SIZE(struct ml_sample, ML_SAMPLE_HEAD + ML_SAMPLE_STACK);
 ML_SIZE(struct ml_mapping, 40);
 ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
+ML_SIZE(struct ml_block, 16);
+ML_SIZE(struct ml_tally, 16);
 ML_SIZE(struct ml_unwind_row, 8);
 ML_SIZE(struct ml_stops, 24);
 ML_SIZE(struct ml_exit, 12);

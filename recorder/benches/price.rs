@@ -69,7 +69,51 @@ fn main() -> anyhow::Result<()> {
         frames.join(", ")
     );
     without_frame_pointers()?;
+    left_out(&programs)?;
     full_speed(&programs)
+}
+
+/// What is saved by recording less, above probes that do nothing.
+fn left_out(programs: &std::path::Path) -> anyhow::Result<()> {
+    let mut churn = Churn::start(programs, DEPTHS[0], PAIRS)?;
+    let floor = under_floor(&mut churn, Place::Ours)?;
+    println!();
+    println!("recording less, depth {}, blocks of 64 bytes:", DEPTHS[0]);
+    println!(
+        "  {:<24} {:>9} {:>9} {:>9} {:>14}",
+        "", "ns a pair", "- empty", "x empty", "bytes an hour"
+    );
+    println!(
+        "  {:<24} {floor:>9.0} {:>9} {:>9}",
+        "empty probes", "-", "-"
+    );
+    let ways: [&[&str]; 5] = [
+        &[],
+        &["--sample-bytes", "4KiB"],
+        &["--sample-bytes", "64KiB"],
+        &["-s", "100"],
+        &["--min-size", "65"],
+    ];
+    for options in ways {
+        let recorder = Recorder::start(churn.pid(), options)?;
+        let start = std::time::Instant::now();
+        let best = churn.best_of(ROUNDS);
+        let hours = start.elapsed().as_secs_f64() / 3600.0;
+        let recorded = recorder.finish()?;
+        let best = best?;
+        let name = match options {
+            [] => "everything".to_owned(),
+            options => options.join(" "),
+        };
+        println!(
+            "  {name:<24} {best:>9.0} {:>9.0} {:>9.2} {:>14.0}",
+            best - floor,
+            best / floor,
+            recorded.file_bytes as f64 / hours
+        );
+    }
+    println!("  (bytes an hour at the rate that each way allows, at full speed)");
+    Ok(())
 }
 
 /// What the kernel's walk is worth on a program as distributions build it.
@@ -87,7 +131,7 @@ fn without_frame_pointers() -> anyhow::Result<()> {
 
 /// The loop under the recorder: nanoseconds per pair, and frames of its stacks.
 fn under_recorder(churn: &mut Churn) -> anyhow::Result<(f64, usize)> {
-    let recorder = Recorder::start(churn.pid())?;
+    let recorder = Recorder::start(churn.pid(), &[])?;
     let best = churn.best_of(ROUNDS);
     let recorded = recorder.finish()?;
     Ok((best?, recorded.frames))
@@ -112,7 +156,7 @@ fn under_floor(churn: &mut Churn, place: Place) -> anyhow::Result<f64> {
 /// One thread that does nothing but allocate: throughput, and the recorder's own needs.
 fn full_speed(programs: &std::path::Path) -> anyhow::Result<()> {
     let mut churn = Churn::start(programs, DEPTHS[0], 1_000_000)?;
-    let recorder = Recorder::start(churn.pid())?;
+    let recorder = Recorder::start(churn.pid(), &[])?;
     let before = recorder.cpu_seconds()?;
     let start = std::time::Instant::now();
     churn.round()?;

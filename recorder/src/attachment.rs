@@ -9,6 +9,7 @@ use memleak_trace::describe::Module;
 use memleak_trace::stack::Location;
 use memleak_trace::{Description, FileId, FrameId, SpaceId};
 
+use crate::cli::Options;
 use crate::discover::Discovery;
 use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
 use crate::layout::Recording;
@@ -50,13 +51,11 @@ pub struct Attachment {
 impl Attachment {
     /// Finds the allocators, loads the probes and attaches them. They do not record yet.
     ///
-    /// `verbose` shows the kernel's log where it refuses them.
+    /// `options.verbose` shows the kernel's log where it refuses them.
     pub fn attach(
         targets: Vec<Target>,
-        ring_bytes: u32,
-        pause_at: u64,
+        options: &Options,
         page_size: u64,
-        verbose: bool,
     ) -> anyhow::Result<Attachment> {
         let mut modules = Modules::new();
         let mut discovery = Discovery::default();
@@ -74,13 +73,16 @@ impl Attachment {
         }
         let rows = 2 * discovery.row_count() + SPARE_ROWS;
         let kernel = Kernel::load(LoadOptions {
-            ring_bytes,
+            ring_bytes: options.ring_bytes,
             row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
             page_size,
-            pause_at,
+            pause_at: options.on_overflow.stop_at(options.ring_bytes),
+            selection: options.selection,
+            tracked_blocks: options.tracked_blocks,
+            counting: options.estimate,
             sample_every: 0,
         })
-        .map_err(|error| explain(error, verbose))?;
+        .map_err(|error| explain(error, options.verbose))?;
         let count = processes.len();
         let mut attachment = Attachment {
             kernel,

@@ -1,4 +1,6 @@
-//! The command line of `memleak-record`. clap is named in this file only.
+//! The command line of `memleak-record`. clap is named here and below only.
+
+mod selection;
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -10,9 +12,11 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::overflow::OnOverflow;
+use memleak_trace::Selection;
 use memleak_trace::quantity::{parse_duration, parse_size};
 
 use crate::layout::MAX_PROCESSES;
+use selection::SelectionArgs;
 
 /// What the user asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,14 @@ pub struct Options {
     /// Bytes of the ring between kernel and recorder: a power of two.
     pub ring_bytes: u32,
     pub on_overflow: OnOverflow,
+    /// Which heap blocks to record.
+    pub selection: Selection,
+    /// Recorded blocks that can be live at once where others are left out.
+    pub tracked_blocks: u32,
+    /// Print a line per event to stdout, too.
+    pub live: bool,
+    /// Record nothing: count, and say what recording would cost.
+    pub estimate: bool,
     /// Record a target with a seccomp filter on a kernel where that may kill it.
     pub force_seccomp: bool,
     /// Show the details of a failure, such as the kernel verifier's log.
@@ -88,6 +100,18 @@ EXAMPLES:
     A burst of allocations fills the ring: make it larger:
         sudo memleak-record -p 1234 --ring-size 256MiB
 
+    A busy process: record one block per 64 KiB allocated, and estimate the rest:
+        sudo memleak-record -p 1234 --sample-bytes 64KiB
+
+    Only blocks of at least 1 MiB:
+        sudo memleak-record -p 1234 -z 1MiB
+
+    What would recording cost? Nothing is recorded:
+        sudo memleak-record -p 1234 --estimate
+
+    See the allocations of at least 1 MiB as they happen:
+        sudo memleak-record -p 1234 -z 1MiB -t
+
     Lose nothing, even if the process must wait now and then:
         sudo memleak-record -p 1234 --on-overflow pause
 
@@ -131,6 +155,18 @@ struct Args {
     /// or end the recording.
     #[arg(long, value_name = "HOW", value_enum, default_value_t = Overflow::Drop)]
     on_overflow: Overflow,
+
+    #[command(flatten)]
+    selection: SelectionArgs,
+
+    /// Print a line per event to stdout, as it happens; the trace is written all the same.
+    #[arg(short, long)]
+    trace: bool,
+
+    /// Record nothing: count calls for 5 s (or --duration), then print what recording would cost,
+    /// and which sampling would make it cheap.
+    #[arg(long, conflicts_with_all = ["trace", "output"])]
+    estimate: bool,
 
     /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
     #[arg(long)]
@@ -200,6 +236,10 @@ where
     on_overflow
         .check(args.ring_size)
         .map_err(|reason| Refusal(Args::command().error(ErrorKind::ValueValidation, reason)))?;
+    let selection = args
+        .selection
+        .selection()
+        .map_err(|reason| Refusal(Args::command().error(ErrorKind::ValueValidation, reason)))?;
     let mut pids = args.pid;
     let mut seen = HashSet::new();
     pids.retain(|pid| seen.insert(*pid));
@@ -216,6 +256,10 @@ where
         duration: args.duration,
         ring_bytes: args.ring_size,
         on_overflow,
+        selection,
+        tracked_blocks: args.selection.tracked_blocks(),
+        live: args.trace,
+        estimate: args.estimate,
         force_seccomp: args.force_seccomp,
         verbose: args.verbose,
         remarks,
@@ -321,6 +365,22 @@ mod tests {
         assert!(options.remarks.is_empty());
     }
 
+    /// Filters and sampling as memleak spells them; what leaves nothing out is no selection.
+    #[test]
+    fn selections() {
+        use memleak_trace::selection::Sampling;
+        let selection = |line: &str| record(&format!("memleak-record -p 1 {line}")).selection;
+        assert!(selection("-s 1 -z 0").is_everything());
+        let sizes = selection("-z 4k -Z 1MiB");
+        assert_eq!(
+            (sizes.min_size, sizes.max_size),
+            (Some(4096), Some(1 << 20))
+        );
+        assert_eq!(selection("-s 100").sampling, Some(Sampling::OneIn(100)));
+        let by_bytes = selection("--sample-bytes 64KiB").sampling;
+        assert_eq!(by_bytes, Some(Sampling::Bytes(65_536)));
+    }
+
     /// Several processes, each once, in both spellings.
     #[test]
     fn several_processes() {
@@ -369,6 +429,13 @@ mod tests {
                 "drop, pause, abort",
             ),
             ("memleak-record -p 1 --kernel", "--kernel"),
+            ("memleak-record -p 1 -z 2k -Z 1k", "exchange --min-size"),
+            ("memleak-record -p 1 -s 0", "0 is not in 1.."),
+            ("memleak-record -p 1 --sample-bytes 2G", "1 byte to 1GiB"),
+            (
+                "memleak-record -p 1 -s 5 --sample-bytes 1k",
+                "cannot be used with",
+            ),
         ] {
             let (code, text) = refusal(line);
             assert_eq!(code, 2, "{line}");

@@ -10,6 +10,7 @@ use memleak_trace::{
 
 use crate::drain::Chunk;
 use crate::interner::Interner;
+use crate::live::Live;
 use crate::preflight::target;
 use crate::wire::{RawEvent, RawExec, Record, WireError, decode};
 
@@ -64,9 +65,11 @@ pub struct Encoder {
 const IDLE: Duration = Duration::from_millis(100);
 
 impl Encoder {
-    /// Starts to encode what comes through `chunks`; findings go to `findings`.
+    /// Starts to encode what comes through `chunks`; findings go to `findings`, and a line per event
+    /// to `live`.
     pub fn start(
         writer: TraceWriter,
+        live: Option<Live>,
         chunks: Receiver<Chunk>,
         findings: Sender<Finding>,
         progress: std::sync::Arc<Progress>,
@@ -74,6 +77,7 @@ impl Encoder {
         let (notes, incoming) = crossbeam_channel::unbounded();
         let state = State {
             writer,
+            live,
             interner: Interner::default(),
             findings,
             progress,
@@ -107,6 +111,7 @@ impl Encoder {
 
 struct State {
     writer: TraceWriter,
+    live: Option<Live>,
     interner: Interner,
     findings: Sender<Finding>,
     progress: std::sync::Arc<Progress>,
@@ -127,14 +132,14 @@ impl State {
                     Ok(chunk) => {
                         // What was noted before these events were made stands before them.
                         for note in notes.try_iter() {
-                            self.writer.note(&note)?;
+                            self.note(&note)?;
                         }
                         self.chunk(&chunk)?;
                     }
                     Err(_) => open = false,
                 },
                 recv(notes) -> note => match note {
-                    Ok(note) => self.writer.note(&note)?,
+                    Ok(note) => self.note(&note)?,
                     Err(_) => open = false,
                 },
                 default(IDLE) => {}
@@ -145,6 +150,9 @@ impl State {
         for chunk in chunks {
             self.chunk(&chunk)?;
             self.checkpoint()?;
+        }
+        if let Some(live) = self.live.take() {
+            live.finish();
         }
         // Nobody listens to findings when the chunks have ended.
         drop(self.findings);
@@ -193,7 +201,17 @@ impl State {
                 }
             }
         }
+        if let Some(live) = &mut self.live {
+            live.flush();
+        }
         Ok(())
+    }
+
+    fn note(&mut self, note: &Note) -> Result<(), EncodeError> {
+        if let Some(live) = &mut self.live {
+            live.note(note);
+        }
+        Ok(self.writer.note(note)?)
     }
 
     /// The process is another program from here on; it may be yet another one, or gone, by now.
@@ -231,6 +249,9 @@ impl State {
             stack: id,
         };
         self.events += 1;
+        if let Some(live) = &mut self.live {
+            live.event(&event, definition.as_ref());
+        }
         Ok(self.writer.event(&event, definition.as_ref())?)
     }
 }

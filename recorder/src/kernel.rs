@@ -9,11 +9,14 @@ use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
 
+use memleak_trace::Selection;
+use memleak_trace::selection::exponentials;
+
 use crate::bpf_map;
 use crate::functions::{Function, PROGRAMS};
 use crate::layout::{
     COOKIE_CHECK_CALLER, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
-    Recording, Space,
+    Recording, Space, Tally,
 };
 use crate::pauses::Pauses;
 use crate::row_arena::RowArena;
@@ -68,6 +71,12 @@ pub struct LoadOptions {
     pub page_size: u64,
     /// Bytes that wait in the ring when a process is stopped that sends more; 0: none is.
     pub pause_at: u64,
+    /// Which heap blocks are recorded.
+    pub selection: Selection,
+    /// Recorded blocks that can be live at once, if others are left out.
+    pub tracked_blocks: u32,
+    /// Count calls, and record nothing.
+    pub counting: bool,
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
@@ -120,8 +129,23 @@ pub struct Place {
 impl Kernel {
     /// Loads every program; nothing is attached yet.
     pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
+        let selecting = !options.selection.is_everything();
+        let chosen = options.selection.numbers();
+        let exponentials = exponentials();
         let mut ebpf = EbpfLoader::new()
             .allow_unsupported_maps()
+            .map_max_entries(
+                "recorded_blocks",
+                if selecting { options.tracked_blocks } else { 1 },
+            )
+            .override_global("counting", &u32::from(options.counting), true)
+            .override_global("selecting", &u32::from(selecting), true)
+            .override_global("least_size", &chosen.least_size, true)
+            .override_global("most_size", &chosen.most_size, true)
+            .override_global("sampling_threshold", &chosen.threshold, true)
+            .override_global("sampling_scale", &chosen.scale, true)
+            .override_global("sampling_certain_size", &chosen.certain_size, true)
+            .override_global("exponentials", &exponentials, true)
             .map_max_entries("events", options.ring_bytes)
             .map_max_entries("unwind_rows", options.row_capacity)
             .override_global("page_size", &options.page_size, true)
@@ -320,6 +344,29 @@ impl Kernel {
             .load()
             .and_then(|()| program.attach(event).map(drop))
             .map_err(|source| KernelError::Program { name, source })
+    }
+
+    /// What was counted instead of recorded, summed over the CPUs.
+    pub fn tallies(&self) -> Result<Vec<Tally>, KernelError> {
+        let map = self
+            .ebpf
+            .map("tallies")
+            .ok_or(KernelError::Missing("tallies"))?;
+        let read = |map| -> Result<Vec<Tally>, aya::maps::MapError> {
+            let tallies = PerCpuArray::<_, Tally>::try_from(map)?;
+            let sum = |index: u32| {
+                let cpus = tallies.get(&index, 0)?;
+                Ok(cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
+                    count: sum.count + cpu.count,
+                    bytes: sum.bytes + cpu.bytes,
+                }))
+            };
+            (0..tallies.len()).map(sum).collect()
+        };
+        read(map).map_err(|source| KernelError::Map {
+            name: "tallies",
+            source,
+        })
     }
 
     /// The counters, summed over the CPUs.

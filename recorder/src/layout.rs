@@ -67,6 +67,18 @@ pub struct Stops {
     pub sent: u64,
 }
 
+/// `ML_TALLY_RELEASES`: place of the releases among the tallies; below are allocations by the bits
+/// of their size.
+pub const TALLY_RELEASES: usize = 63;
+
+/// `struct ml_tally`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub count: u64,
+    pub bytes: u64,
+}
+
 /// `struct ml_exit`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,6 +93,8 @@ pub struct Exit {
 
 // SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
 unsafe impl Pod for Stops {}
+// SAFETY: as above.
+unsafe impl Pod for Tally {}
 // SAFETY: as above.
 unsafe impl Pod for Exit {}
 // SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
@@ -100,6 +114,7 @@ pub struct Counters {
     pub lost_no_task_storage: u64,
     pub defect_stack_unpublished: u64,
     pub defect_stack_unread: u64,
+    pub defect_set_full: u64,
 }
 
 impl Counters {
@@ -112,6 +127,7 @@ impl Counters {
             lost_no_task_storage: value(2),
             defect_stack_unpublished: value(3),
             defect_stack_unread: value(4),
+            defect_set_full: value(5),
         }
     }
 }
@@ -119,6 +135,7 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use memleak_trace::selection::EXPONENTIALS;
 
     /// Each constant stands in the header with this very value.
     #[test]
@@ -144,7 +161,10 @@ mod tests {
             "ML_LOST_NO_TASK_STORAGE = 2,".to_owned(),
             "ML_DEFECT_STACK_UNPUBLISHED = 3,".to_owned(),
             "ML_DEFECT_STACK_UNREAD = 4,".to_owned(),
-            "ML_COUNTERS = 5,".to_owned(),
+            "ML_DEFECT_SET_FULL = 5,".to_owned(),
+            "ML_COUNTERS = 6,".to_owned(),
+            format!("#define ML_EXPONENTIALS {EXPONENTIALS}"),
+            format!("#define ML_TALLY_RELEASES {TALLY_RELEASES}"),
         ];
         for line in lines {
             assert!(header.lines().any(|known| known.trim() == line), "{line}");

@@ -28,14 +28,18 @@ const LOSSES: [Cause; 3] = [
     }),
 ];
 
-/// Events that are in the trace without their stack.
-const DEFECTS: [Cause; 2] = [
+/// Events that are in the trace without their stack, or whose release cannot be told from others'.
+const DEFECTS: [Cause; 3] = [
     ("ring full, stack not told", |counters| {
         counters.defect_stack_unpublished
     }),
     ("no memory to read the stack", |counters| {
         counters.defect_stack_unread
     }),
+    (
+        "no room to remember a recorded block: releases of others are recorded too from then on",
+        |counters| counters.defect_set_full,
+    ),
 ];
 
 impl Ledger {

@@ -9,7 +9,7 @@ use crate::session::Session;
 use crate::status::{self, StatusLine};
 use crate::talk::say;
 use crate::watch::{Wake, Watch};
-use crate::{output, preflight};
+use crate::{estimate, output, preflight};
 
 /// The session's work is looked after at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -18,6 +18,10 @@ const TICK: Duration = Duration::from_millis(50);
 pub fn run(options: Options) -> anyhow::Result<()> {
     for remark in &options.remarks {
         say(format_args!("memleak-record: {remark}"));
+    }
+    if options.estimate {
+        raise_open_files();
+        return estimate::run(&options);
     }
     let path = match &options.output {
         Some(path) => path.clone(),

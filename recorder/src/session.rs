@@ -10,7 +10,7 @@ use anyhow::Context;
 use crossbeam_channel::Receiver;
 use memleak_trace::header::{self, Header, Machine, VERSION};
 use memleak_trace::writer::WriterOptions;
-use memleak_trace::{Description, Note, TraceWriter};
+use memleak_trace::{Description, Note, Selection, TraceWriter};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
@@ -18,6 +18,7 @@ use crate::drain::{Drain, Relief};
 use crate::encode::{Encoder, Finding, Progress, Written};
 use crate::layout::Recording;
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::overflow::OnOverflow;
 use crate::pauses::Pauses;
 use crate::preflight::target::{Target, living_thread};
@@ -70,13 +71,7 @@ impl Session {
         report: preflight::Report,
     ) -> anyhow::Result<Session> {
         let page_size = page_size();
-        let mut attachment = Attachment::attach(
-            report.targets,
-            options.ring_bytes,
-            options.on_overflow.stop_at(options.ring_bytes),
-            page_size,
-            options.verbose,
-        )?;
+        let mut attachment = Attachment::attach(report.targets, options, page_size)?;
         print_probes(attachment.probes());
         let rows = attachment.kernel().rows();
         say(format_args!(
@@ -91,6 +86,8 @@ impl Session {
         let ring_bytes = u64::from(options.ring_bytes);
         let mut header = header(&attachment, report.kernel_release, page_size, ring_bytes);
         header.on_overflow = options.on_overflow.name().to_owned();
+        header.selection = options.selection;
+        header.requires = options.selection.requires();
         let overwrite = options.force;
         let writer = TraceWriter::create(path, &header, &WriterOptions { overwrite })?;
         output::give_to_caller(path)?;
@@ -101,7 +98,11 @@ impl Session {
         let (chunks, encoded) = crossbeam_channel::bounded(WAITING_CHUNKS);
         let (found, findings) = crossbeam_channel::unbounded();
         let progress = Arc::new(Progress::default());
-        let encoder = Encoder::start(writer, encoded, found, Arc::clone(&progress))
+        let live = match options.live {
+            true => Some(Live::start(header.clock).context("cannot start the printer's thread")?),
+            false => None,
+        };
+        let encoder = Encoder::start(writer, live, encoded, found, Arc::clone(&progress))
             .context("cannot start the encoder's thread")?;
         let pauses = match options.on_overflow {
             OnOverflow::Pause => Some(Arc::new(attachment.kernel().pauses()?)),
@@ -356,11 +357,13 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
         probes: attachment.probes().iter().map(probe).collect(),
         ring_bytes,
         on_overflow: String::new(),
+        selection: Selection::default(),
         part: None,
     }
 }
 
-fn page_size() -> u64 {
+/// Bytes of a page of this machine.
+pub fn page_size() -> u64 {
     // SAFETY: sysconf has no preconditions.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

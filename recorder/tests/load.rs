@@ -2,13 +2,18 @@
 
 use memleak_record::kernel::{Kernel, LoadOptions};
 use memleak_record::layout::Counters;
+use memleak_trace::Selection;
+use memleak_trace::selection::Sampling;
 
-fn load(sample_every: u32) {
+fn load(sample_every: u32, selection: Selection) {
     let kernel = Kernel::load(LoadOptions {
         ring_bytes: 1 << 20,
         row_capacity: 1000,
         page_size: 4096,
         pause_at: 0,
+        selection,
+        tracked_blocks: 1 << 20,
+        counting: false,
         sample_every,
     });
     if let Err(error) = &kernel {
@@ -20,10 +25,24 @@ fn load(sample_every: u32) {
 
 #[test]
 fn the_kernel_accepts_the_probes() {
-    load(0);
+    load(0, Selection::default());
 }
 
 #[test]
 fn the_kernel_accepts_the_probes_that_ship_samples() {
-    load(100);
+    load(100, Selection::default());
+}
+
+/// Whatever is left out: the verifier sees other branches each time.
+#[test]
+fn the_kernel_accepts_the_probes_that_choose() {
+    let sampling = [Sampling::OneIn(100), Sampling::Bytes(65_536)].map(Some);
+    for sampling in sampling.into_iter().chain([None]) {
+        let selection = Selection {
+            min_size: Some(16),
+            max_size: Some(1 << 20),
+            sampling,
+        };
+        load(0, selection);
+    }
 }

@@ -137,6 +137,7 @@ fn header() -> Header {
         probes: Vec::new(),
         ring_bytes: 0,
         on_overflow: "drop".to_owned(),
+        selection: Default::default(),
         part: None,
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::selection::Selection;
+
 /// The format's version. A newer minor adds nullable columns; a newer major is refused.
 pub const VERSION: Version = Version { major: 1, minor: 1 };
 
@@ -37,6 +39,9 @@ pub struct Header {
     /// What happened when the ring was full: `drop`, `pause` or `abort`.
     #[serde(default = "dropping")]
     pub on_overflow: String,
+    /// Which heap blocks were recorded; everything where the field is missing.
+    #[serde(default, skip_serializing_if = "Selection::is_everything")]
+    pub selection: Selection,
     /// Which part of a recording this is; `None` if the trace is the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,

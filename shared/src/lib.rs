@@ -8,6 +8,7 @@
 //! - [`header`]: what must be known to judge a trace; [`wall`]: its times on the wall clock
 //! - [`columns`]: where a row lies in the file, how it is encoded, and why so;
 //!   [`description_row`]: which field of a description is in which column
+//! - [`selection`]: which blocks were kept, and what each stands for
 //! - [`quantity`]: sizes and durations as users write them
 //! - [`writer`] and [`reader`]: rows to file and back; [`batch`]: rows as columns
 //! - `trailer`, `chain`: what makes a trace readable that was never closed; [`repair`]
@@ -35,6 +36,7 @@ pub mod reader;
 pub mod repair;
 mod row_group;
 mod rows;
+pub mod selection;
 pub mod stack;
 pub mod totals;
 mod trace_file;
@@ -50,6 +52,7 @@ pub use header::Header;
 pub use op::{Domain, Effect, Op};
 pub use reader::TraceReader;
 pub use repair::repair;
+pub use selection::Selection;
 pub use stack::{FileId, FrameId, Stack, StackEnd, StackId};
 pub use totals::Totals;
 pub use writer::TraceWriter;

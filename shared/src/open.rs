@@ -14,6 +14,7 @@ use crate::footer::{HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
 use crate::group::Group;
 use crate::header::{Header, VERSION, Version};
 use crate::reader::Condition;
+use crate::selection;
 use crate::totals::Totals;
 use crate::trailer::Summary;
 
@@ -290,8 +291,9 @@ fn read_footer(file: &File, length: u64) -> Result<ParquetMetaData, String> {
 
 fn check_version(path: &Path, header: &Header) -> Result<(), TraceError> {
     newer(path, header.version)?;
-    match header.requires.first() {
-        // This version knows no features.
+    const KNOWN: [&str; 2] = [selection::SIZE_FILTER, selection::SAMPLING];
+    let unknown = |name: &&String| !KNOWN.contains(&name.as_str());
+    match header.requires.iter().find(unknown) {
         Some(feature) => Err(TraceError::UnknownRequirement {
             path: path.to_owned(),
             feature: feature.clone(),

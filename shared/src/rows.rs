@@ -18,6 +18,8 @@ pub(crate) struct Rows {
     pub addr: Vec<i64>,
     pub size: Vec<i64>,
     pub stack_id: Vec<Option<i32>>,
+    /// Of sampled blocks, each with its row, in order.
+    weights: Vec<(usize, f64)>,
     /// Each with its row, in order.
     stacks: Vec<(usize, Stack)>,
     descriptions: Vec<(usize, DescriptionRow)>,
@@ -40,6 +42,11 @@ impl Rows {
         self.addr.push(event.addr as i64);
         self.size.push(event.size as i64);
         self.stack_id.push(event.stack.map(|stack| stack.0));
+    }
+
+    /// The weight of the event that was pushed last.
+    pub(crate) fn push_weight(&mut self, weight: f64) {
+        self.weights.push((self.len().saturating_sub(1), weight));
     }
 
     pub(crate) fn push_note(&mut self, note: &Note) {
@@ -67,6 +74,9 @@ impl Rows {
         self.addr.append(&mut other.addr);
         self.size.append(&mut other.size);
         self.stack_id.append(&mut other.stack_id);
+        let weights = other.weights.drain(..);
+        self.weights
+            .extend(weights.map(|(row, weight)| (before + row, weight)));
         let stacks = other.stacks.drain(..);
         self.stacks
             .extend(stacks.map(|(row, stack)| (before + row, stack)));
@@ -85,6 +95,7 @@ impl Rows {
         self.addr.clear();
         self.size.clear();
         self.stack_id.clear();
+        self.weights.clear();
         self.stacks.clear();
         self.descriptions.clear();
     }
@@ -111,8 +122,11 @@ impl Rows {
             "file" => self.described(|row| row.file.as_deref(), Values::Text),
             "line" => self.described(|row| row.line, Values::Int32),
             "text" => self.described(|row| row.text.as_deref(), Values::Text),
+            "weight" => {
+                let weights = self.weights.iter().copied();
+                vec![flat(scalar(self.len(), weights), Values::Double)]
+            }
             // Reserved: nothing writes them yet.
-            "weight" => self.described(|_| None, Values::Double),
             _ => self.described(|_| None, Values::Text),
         }
     }

@@ -13,6 +13,7 @@ use crate::header::Header;
 use crate::merge::{Run, SMALL_ROWS};
 use crate::row_group::{EncodedGroup, PAGE_ROWS, RowGroupEncoder, moved};
 use crate::rows::Rows;
+use crate::selection::Weights;
 use crate::stack::Stack;
 use crate::totals::Totals;
 use crate::trace_file::TraceFile;
@@ -48,6 +49,8 @@ pub struct TraceWriter {
     header_json: String,
     encoder: RowGroupEncoder,
     rows: Rows,
+    /// Of sampled blocks.
+    weights: Option<Weights>,
     run: Run,
     totals: Totals,
     /// The totals of the rows that are in the file.
@@ -76,6 +79,7 @@ impl TraceWriter {
             header_json: serde_json::to_string(header)?,
             file: TraceFile::create(path, options.overwrite)?,
             rows: Rows::default(),
+            weights: header.selection.sampling.map(Weights::new),
             run: Run::default(),
             totals: Totals::default(),
             told: Totals::default(),
@@ -103,6 +107,9 @@ impl TraceWriter {
     /// Appends an event. `stack` is given with the first event that uses it.
     pub fn event(&mut self, event: &Event, stack: Option<&Stack>) -> Result<(), TraceError> {
         self.rows.push_event(event, stack);
+        if let Some(weight) = self.weights.as_ref().and_then(|weights| weights.of(event)) {
+            self.rows.push_weight(weight);
+        }
         self.totals.add_event(event, stack.is_some());
         self.encode_if_due()
     }

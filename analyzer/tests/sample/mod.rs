@@ -42,6 +42,7 @@ pub fn header() -> Header {
         probes: Vec::new(),
         ring_bytes: 64 << 20,
         on_overflow: "drop".into(),
+        selection: Default::default(),
         part: None,
     }
 }

@@ -29,11 +29,13 @@ pub struct Recorded {
 }
 
 impl Recorder {
-    pub fn start(pid: u32) -> anyhow::Result<Recorder> {
+    /// Records a process with these further options.
+    pub fn start(pid: u32, options: &[&str]) -> anyhow::Result<Recorder> {
         let trace = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("price.parquet");
         let mut child = Command::new(env!("CARGO_BIN_EXE_memleak-record"))
             .args(["--force", "-p", &pid.to_string(), "-o"])
             .arg(&trace)
+            .args(options)
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot start memleak-record")?;

@@ -60,6 +60,9 @@ pub fn record_until(
         row_capacity: 2 * discovery.row_count() as u32,
         page_size: 4096,
         pause_at: 0,
+        selection: Default::default(),
+        tracked_blocks: 1,
+        counting: false,
         sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");

@@ -49,6 +49,7 @@ pub fn header() -> Header {
         }],
         ring_bytes: 1 << 26,
         on_overflow: "pause".to_owned(),
+        selection: Default::default(),
         part: None,
     }
 }
