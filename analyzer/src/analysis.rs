@@ -65,6 +65,8 @@ pub fn analyze(path: &Path, moment: Moment) -> anyhow::Result<Analysis> {
         cut,
         ..Driver::default()
     };
+    let sampling = source.header().selection.sampling;
+    driver.replay.set_sampling(sampling);
     while let Some(batch) = source.next_batch() {
         let batch = batch?;
         progress.advance(batch.len() as u64);

@@ -6,6 +6,7 @@
 //!
 //! - [`source`]: opens a trace and decodes it on a thread of its own
 //! - [`replay`]: events become lifetimes; [`recording`]: what the descriptions say
+//! - [`estimate`]: what a sample says of the whole
 //! - [`analysis`]: drives both over one trace, up to the moment asked about
 //! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
 //! - [`report`]: the report as data, and its forms
@@ -16,6 +17,7 @@
 pub mod analysis;
 pub mod cli;
 pub mod command;
+pub mod estimate;
 pub mod progress;
 pub mod recording;
 pub mod replay;

@@ -5,7 +5,10 @@
 
 use polars::prelude::*;
 
-use crate::replay::Replay;
+use memleak_trace::Domain;
+
+use crate::estimate::{Sampled, Sum};
+use crate::replay::{Allocation, Estimate, Estimates, Replay};
 
 /// Which outstanding allocations count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +93,8 @@ pub struct Tables {
     outstanding: LazyFrame,
     /// site, stack, op, pid, total_bytes: a row per site.
     sites: LazyFrame,
+    /// The heap's rows are a sample: `outstanding` has sums too, see [`weighted`].
+    is_sampled: bool,
 }
 
 impl Tables {
@@ -110,15 +115,79 @@ impl Tables {
         Ok(Tables {
             outstanding,
             sites: sites(replay)?.lazy(),
+            is_sampled: replay.estimates().is_some(),
         })
+    }
+
+    /// Sum of sizes as `bytes`: of a sample, the estimate.
+    fn bytes(&self) -> Expr {
+        self.sum("size", "missed_bytes").alias("bytes")
+    }
+
+    /// Number of allocations as `count`: of a sample, the estimate.
+    fn count(&self) -> Expr {
+        self.sum("counts", "missed_count").alias("count")
+    }
+
+    fn sum(&self, seen: &str, missed: &str) -> Expr {
+        match self.is_sampled {
+            false => col(seen).sum(),
+            true => {
+                let missed = (col(missed).sum() + lit(0.5)).cast(DataType::UInt64);
+                col(seen).sum() + missed
+            }
+        }
+    }
+
+    /// What the estimates of some stacks are made of; nothing if the trace is no sample.
+    pub fn estimates(&self, stacks: &[StackRow]) -> PolarsResult<Vec<(u32, Estimate)>> {
+        if !self.is_sampled {
+            return Ok(Vec::new());
+        }
+        let names = [
+            "missed_bytes",
+            "bytes_variance",
+            "missed_count",
+            "count_variance",
+        ];
+        let sums = names.map(|name| col(name).sum());
+        let seen = [
+            col("size").sum().alias("bytes"),
+            col("counts").sum().alias("count"),
+        ];
+        let table = self
+            .of(stacks)?
+            .group_by([col("site")])
+            .agg(seen.into_iter().chain(sums).collect::<Vec<_>>())
+            .collect()?;
+        let columns = names
+            .iter()
+            .map(|name| Ok(table.column(name)?.f64()?.into_no_null_iter().collect()))
+            .collect::<PolarsResult<Vec<Vec<f64>>>>()?;
+        let rows = numbers(&table, "site", "bytes", "count")?.enumerate();
+        Ok(rows
+            .map(|(row, (site, bytes, count))| {
+                let sum = |seen: u64, first: usize| Sum {
+                    seen: seen as f64,
+                    missed: columns[first][row],
+                    variance: columns[first + 1][row],
+                };
+                let estimate = Estimate {
+                    sampled: count,
+                    bytes: sum(bytes, 0),
+                    count: sum(count, 2),
+                };
+                (site, estimate)
+            })
+            .collect())
     }
 
     /// The stacks by outstanding bytes, largest first; ties by what they allocated in all, then in
     /// order of first use. `top` cuts the list, and `idle` keeps stacks with nothing outstanding.
     pub fn stacks(&self, top: Option<u32>, idle: bool) -> PolarsResult<Vec<StackRow>> {
         let figures = self.outstanding.clone().group_by([col("site")]).agg([
-            col("size").sum().alias("bytes"),
-            col("counts").sum().alias("count"),
+            self.bytes(),
+            self.count(),
             col("age").max().alias("oldest"),
             col("age").min().alias("youngest"),
         ]);
@@ -176,10 +245,7 @@ impl Tables {
             .of(stacks)?
             .with_column(bin.alias("bin"))
             .group_by([col("site"), col("bin")])
-            .agg([
-                col("size").sum().alias("bytes"),
-                col("counts").sum().alias("count"),
-            ])
+            .agg([self.bytes(), self.count()])
             .sort(["site", "bin"], SortMultipleOptions::default())
             .collect()?;
         let bins = table.column("bin")?.u32()?;
@@ -205,10 +271,7 @@ impl Tables {
             .of(stacks)?
             .filter(col("born").lt_eq(lit(until)))
             .group_by([col("site")])
-            .agg([
-                col("size").sum().alias("bytes"),
-                col("counts").sum().alias("count"),
-            ])
+            .agg([self.bytes(), self.count()])
             .collect()?;
         Ok(numbers(&table, "site", "bytes", "count")?.collect())
     }
@@ -270,13 +333,43 @@ fn outstanding(replay: &Replay) -> PolarsResult<DataFrame> {
         borns.push(allocation.born);
         counts.push(u64::from(allocation.count));
     }
-    DataFrame::new_infer_height(vec![
+    let mut columns = vec![
         Column::new("site".into(), sites),
         Column::new("addr".into(), addrs),
         Column::new("size".into(), sizes),
         Column::new("born".into(), borns),
         Column::new("counts".into(), counts),
-    ])
+    ];
+    if let Some(sampled) = replay.estimates().map(Estimates::sampled) {
+        columns.extend(weighted(replay, sampled));
+    }
+    DataFrame::new_infer_height(columns)
+}
+
+/// For each outstanding allocation, what it adds to the estimates of bytes and count beside itself,
+/// and to their variances. Mappings are no sample, and add nothing.
+fn weighted(replay: &Replay, sampled: &Sampled) -> [Column; 4] {
+    let sites = replay.sites().as_slice();
+    let sums = |x: fn(&Allocation) -> f64| -> (Vec<f64>, Vec<f64>) {
+        let allocations = replay.outstanding().map(|allocation| {
+            let domain = sites[allocation.site as usize].op.domain();
+            let weight = match domain {
+                Some(Domain::Heap) => sampled.weight(allocation.size),
+                _ => 1.0,
+            };
+            let sum = Sum::of(x(&allocation), weight);
+            (sum.missed, sum.variance)
+        });
+        allocations.unzip()
+    };
+    let bytes = sums(|allocation| allocation.size as f64);
+    let counts = sums(|allocation| f64::from(allocation.count));
+    [
+        Column::new("missed_bytes".into(), bytes.0),
+        Column::new("bytes_variance".into(), bytes.1),
+        Column::new("missed_count".into(), counts.0),
+        Column::new("count_variance".into(), counts.1),
+    ]
 }
 
 fn sites(replay: &Replay) -> PolarsResult<DataFrame> {

@@ -1,5 +1,7 @@
 //! The figures of a domain, and what the replay found odd.
 
+use super::sites::Figures;
+
 /// What a domain holds, held at most, and had in all. Domains are never summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
@@ -25,6 +27,20 @@ impl Account {
         self.total_bytes += bytes;
         self.total_count += 1;
         self.note_peak(now);
+    }
+
+    /// The figures changed to these estimates. Whether they are the highest so far.
+    pub(super) fn set(&mut self, estimated: Figures, now: i64) -> bool {
+        let before = self.peak_bytes;
+        self.bytes = estimated.bytes;
+        self.count = estimated.count;
+        self.total_bytes = estimated.total_bytes;
+        self.total_count = estimated.total_count;
+        // Both sums were rounded by themselves.
+        self.freed_bytes = self.total_bytes.saturating_sub(self.bytes);
+        self.freed_count = self.total_count.saturating_sub(self.count);
+        self.note_peak(now);
+        self.peak_bytes > before
     }
 
     #[inline]

@@ -6,6 +6,7 @@
 
 mod accounts;
 mod blocks;
+mod estimates;
 mod freed;
 mod in_flight;
 mod prefetch;
@@ -14,16 +15,20 @@ mod reallocation;
 mod sites;
 mod timeline;
 
+use memleak_trace::selection::Sampling;
 use memleak_trace::{Batch, Domain, Effect, Event, SpaceId};
 
 pub use accounts::{Account, Anomalies};
 pub use blocks::{Block, Blocks};
+pub use estimates::{Estimate, Estimated, Estimates};
 pub use ranges::{Range, Ranges};
-pub use sites::{Site, Sites};
+pub use sites::{Figures, Site, Sites};
 pub use timeline::{MAX_BUCKETS, Point};
 
 use freed::FreedAddresses;
 use in_flight::{InFlight, Unknown, Unmapped};
+
+use crate::estimate::Sampled;
 
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
 const PREFETCH_ROWS: usize = 16;
@@ -53,10 +58,22 @@ pub struct Replay {
     anomalies: Anomalies,
     freed: FreedAddresses,
     threads: InFlight,
+    /// Where the heap's blocks are a sample: its figures are estimates then.
+    estimates: Option<Box<Estimates>>,
     now: i64,
 }
 
 impl Replay {
+    /// The blocks that follow are a sample; `None`: all that there were.
+    pub fn set_sampling(&mut self, sampling: Option<Sampling>) {
+        self.estimates = sampling.map(|sampling| Box::new(Estimates::new(Sampled::new(sampling))));
+    }
+
+    /// The estimates of a sampled heap, which the figures of sites and account are made of.
+    pub fn estimates(&self) -> Option<&Estimates> {
+        self.estimates.as_deref()
+    }
+
     /// Replays the events in some rows of a batch.
     pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
         for row in rows {
@@ -168,8 +185,17 @@ impl Replay {
             self.anomalies.implicit_frees += 1;
             self.count_block_freed(&old);
         }
-        self.sites.allocate(site, event.size);
-        self.accounts[Domain::Heap as usize].allocate(event.size, self.now);
+        let account = &mut self.accounts[Domain::Heap as usize];
+        match &mut self.estimates {
+            None => {
+                self.sites.allocate(site, event.size);
+                account.allocate(event.size, self.now);
+            }
+            Some(estimates) => {
+                let figures = estimates.allocate(site, event.size, account, self.now);
+                self.sites.set(site, figures);
+            }
+        }
     }
 
     fn free_block(&mut self, event: &Event) {
@@ -198,8 +224,17 @@ impl Replay {
     }
 
     fn count_block_freed(&mut self, block: &Block) {
-        self.sites.free(block.site, block.size, 1);
-        self.accounts[Domain::Heap as usize].free(block.size, 1);
+        let account = &mut self.accounts[Domain::Heap as usize];
+        match &mut self.estimates {
+            None => {
+                self.sites.free(block.site, block.size, 1);
+                account.free(block.size, 1);
+            }
+            Some(estimates) => {
+                let figures = estimates.free(block.site, block.size, account, self.now);
+                self.sites.set(block.site, figures);
+            }
+        }
     }
 
     fn map(&mut self, event: &Event) {

@@ -30,6 +30,15 @@ pub struct Site {
 
 const NONE: u32 = u32::MAX;
 
+/// Estimated figures, see [`Site`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub bytes: u64,
+    pub count: u64,
+    pub total_bytes: u64,
+    pub total_count: u64,
+}
+
 /// All sites of a trace, numbered in order of first use.
 #[derive(Debug, Default)]
 pub struct Sites {
@@ -110,6 +119,19 @@ impl Sites {
         let figures = &mut self.sites[site as usize];
         figures.bytes -= bytes;
         figures.count -= count;
+        if !figures.touched {
+            figures.touched = true;
+            self.timeline.touch(site);
+        }
+    }
+
+    /// The site's figures changed to these estimates.
+    pub(super) fn set(&mut self, site: u32, estimated: Figures) {
+        let figures = &mut self.sites[site as usize];
+        figures.bytes = estimated.bytes;
+        figures.count = estimated.count;
+        figures.total_bytes = estimated.total_bytes;
+        figures.total_count = estimated.total_count;
         if !figures.touched {
             figures.touched = true;
             self.timeline.touch(site);

@@ -5,14 +5,17 @@ use std::path::Path;
 
 use memleak_trace::Domain;
 
+use super::estimates;
 use super::frames::frames;
 use super::stack_ends::{self, MISSING};
 use super::{
-    AgeBin, AllocationReport, AnomalyCounts, Figures, Filters, Losses, LostReleases, ProcessReport,
-    Report, ResidentReport, Selection, StackReport, TimelinePoint, Trace, Uncertain, Window,
+    AgeBin, AllocationReport, AnomalyCounts, Figures, FiguresEstimate, Filters, Losses,
+    LostReleases, ProcessReport, Report, ResidentReport, Selection, StackReport, TimelinePoint,
+    Trace, Uncertain, Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
+use crate::replay::Estimate;
 use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
 use crate::verdict::verdict;
 
@@ -30,6 +33,7 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
             allocations.entry(row.site).or_default().push(row);
         }
     }
+    let outstanding: HashMap<u32, Estimate> = tables.estimates(&rows)?.into_iter().collect();
     let lost = analysis.recording.lost_releases();
     let mut uncertain: HashMap<u32, Uncertain> = HashMap::new();
     if let Some(lost) = lost {
@@ -39,6 +43,7 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
     }
     let stacks = rows.iter().map(|row| {
         let mut stack = stack(analysis, row);
+        stack.estimated = estimated(analysis, row, outstanding.get(&row.site));
         stack.uncertain = lost.map(|_| uncertain.remove(&row.site).unwrap_or_default());
         stack.age_histogram = ages
             .remove(&row.site)
@@ -87,6 +92,7 @@ fn trace(path: &Path, analysis: &Analysis) -> Trace {
         recorder: analysis.header.recorder.clone(),
         kernel: analysis.header.machine.kernel.clone(),
         architecture: analysis.header.machine.architecture.clone(),
+        selection: analysis.header.selection,
         processes: processes(analysis),
         lost: losses(analysis, &recording.losses),
         lost_releases: recording.lost_releases().map(|lost| LostReleases {
@@ -181,10 +187,29 @@ fn domains(analysis: &Analysis) -> BTreeMap<&'static str, Figures> {
             total_count: account.total_count,
             peak_bytes: account.peak_bytes,
             peak_at_ns: since_start(analysis, account.peak_at),
+            estimated: analysis
+                .replay
+                .estimates()
+                .filter(|_| domain == Domain::Heap)
+                .map(estimates::heap),
         };
         Some((domain.name(), figures))
     });
     figures.collect()
+}
+
+/// The intervals of a heap stack's figures, if they are estimates; `outstanding` is missing where
+/// nothing is.
+fn estimated(
+    analysis: &Analysis,
+    row: &StackRow,
+    outstanding: Option<&Estimate>,
+) -> Option<FiguresEstimate> {
+    let estimates = analysis.replay.estimates()?;
+    let site = analysis.replay.sites().as_slice().get(row.site as usize)?;
+    let outstanding = outstanding.copied().unwrap_or_default();
+    (site.op.domain() == Some(Domain::Heap))
+        .then(|| estimates::figures(estimates, &outstanding, &estimates.site(row.site)))
 }
 
 fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
@@ -206,6 +231,7 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         count: row.count,
         total_bytes: site.total_bytes,
         total_count: site.total_count,
+        estimated: None,
         oldest_age_ns: row.oldest_age,
         youngest_age_ns: row.youngest_age,
         uncertain: None,

@@ -3,21 +3,23 @@
 //! `schemas/report-v1.json` describes the fields and their units.
 
 mod build;
+mod estimates;
 mod frames;
 pub mod json;
 mod stack_ends;
 mod summary;
 pub mod text;
-mod wall;
 
 use std::collections::BTreeMap;
 
+use memleak_trace::wall;
 use serde::Serialize;
 
 pub use build::build;
 pub use frames::Frame;
 pub use stack_ends::StackEnds;
 
+use crate::estimate::Interval;
 use crate::recording::Resident;
 use crate::tables::Filter;
 use crate::verdict::Verdict;
@@ -65,6 +67,9 @@ pub struct Trace {
     pub recorder: String,
     pub kernel: String,
     pub architecture: String,
+    /// Which heap blocks were recorded.
+    #[serde(skip_serializing_if = "memleak_trace::Selection::is_everything")]
+    pub selection: memleak_trace::Selection,
     pub processes: Vec<ProcessReport>,
     pub lost: Losses,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +168,29 @@ pub struct Figures {
     pub total_count: u64,
     pub peak_bytes: u64,
     pub peak_at_ns: u64,
+    /// Of a sample; `None`: the figures are exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<DomainEstimate>,
+}
+
+/// Where the figures are estimates: intervals that hold the true ones with the
+/// probability [`crate::estimate::CONFIDENCE`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct DomainEstimate {
+    #[serde(flatten)]
+    pub figures: FiguresEstimate,
+    pub peak_bytes: Interval,
+}
+
+/// Blocks that were recorded, and intervals of the figures estimated from them.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct FiguresEstimate {
+    pub sampled_count: u64,
+    pub sampled_total_count: u64,
+    pub bytes: Interval,
+    pub count: Interval,
+    pub total_bytes: Interval,
+    pub total_count: Interval,
 }
 
 #[derive(Debug, Serialize)]
@@ -175,6 +203,9 @@ pub struct StackReport {
     pub count: u64,
     pub total_bytes: u64,
     pub total_count: u64,
+    /// Of a sample; `None`: the figures are exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<FiguresEstimate>,
     pub oldest_age_ns: Option<u64>,
     pub youngest_age_ns: Option<u64>,
     /// What may be freed: allocated before the last free that was lost. `None`: no free was lost.

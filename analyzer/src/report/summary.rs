@@ -1,7 +1,9 @@
 //! What stands above the stacks: what was recorded, whether it is whole, and how to read it.
 
+use memleak_trace::selection::Sampling;
+
 use super::stack_ends::MISSING;
-use super::{Figures, Losses, Report, ResidentReport, wall};
+use super::{DomainEstimate, Figures, Losses, Report, ResidentReport, wall};
 use crate::units::{show_count, show_duration, show_size};
 
 /// The lines of the summary.
@@ -25,15 +27,14 @@ pub fn lines(report: &Report) -> Vec<String> {
     lines.push(lost(&report.trace.lost));
     lines.extend(tallies(&report.trace.lost));
     lines.extend(touched(report));
+    lines.extend(selection(&report.trace.selection));
     lines.push(stacks(report));
     lines.extend(defects(&report.trace.defects));
     lines.extend(anomalies(report));
-    lines.extend(
-        report
-            .domains
-            .iter()
-            .map(|(domain, figures)| self::figures(domain, figures)),
-    );
+    for (domain, figures) in &report.domains {
+        lines.push(self::figures(domain, figures));
+        lines.extend(figures.estimated.as_ref().map(estimated));
+    }
     lines.extend(report.trace.resident.iter().map(resident));
     if !report.trace.resident.is_empty() {
         lines.push(
@@ -96,6 +97,54 @@ fn touched(report: &Report) -> Option<String> {
         "  blocks allocated in the first {} may be freed by now ({number}); the stacks below say how much that is; younger blocks are certain",
         show_duration(lost.until_ns)
     ))
+}
+
+/// Which blocks were recorded, if not all were.
+fn selection(selection: &memleak_trace::Selection) -> Vec<String> {
+    let bounds = [
+        selection.min_size.map(|size| format!("at least {size}")),
+        selection.max_size.map(|size| format!("at most {size}")),
+    ];
+    let bounds: Vec<String> = bounds.into_iter().flatten().collect();
+    let mut lines = Vec::new();
+    if !bounds.is_empty() {
+        lines.push(format!(
+            "filter: heap blocks of {} bytes were recorded, no others; mappings of any size",
+            bounds.join(" and ")
+        ));
+    }
+    if let Some(sampling) = selection.sampling {
+        let how = match sampling {
+            Sampling::OneIn(count) => format!("one heap block in {}", show_count(count.into())),
+            Sampling::Bytes(bytes) => {
+                format!("one heap block per {} allocated", show_size(bytes.into()))
+            }
+        };
+        lines.push(format!(
+            "sampled: {how} was recorded, by chance; the heap's figures are ESTIMATES, and what is said of them at 99.9 % fails once in a thousand times"
+        ));
+    }
+    if !lines.is_empty() {
+        lines.push("  (frees of blocks that were not recorded are not in the trace)".to_owned());
+    }
+    lines
+}
+
+/// The intervals of a sampled heap.
+fn estimated(heap: &DomainEstimate) -> String {
+    let figures = &heap.figures;
+    let size = |(low, high)| format!("{} to {}", show_size(low), show_size(high));
+    let count = |(low, high)| format!("{} to {}", show_count(low), show_count(high));
+    format!(
+        "  at 99.9 %: outstanding {} in {}; at most {}; in all {} in {} (from {} and {} sampled blocks)",
+        size(figures.bytes),
+        count(figures.count),
+        size(heap.peak_bytes),
+        size(figures.total_bytes),
+        count(figures.total_count),
+        show_count(figures.sampled_count),
+        show_count(figures.sampled_total_count),
+    )
 }
 
 /// A line per cause, with when it happened.

@@ -106,6 +106,13 @@ fn remarks(stack: &StackReport) -> String {
         "{} of {} allocated",
         stack.count, stack.total_count
     ));
+    if let Some(estimated) = &stack.estimated {
+        let (low, high) = estimated.bytes;
+        remarks.push(format!(
+            "estimated from {} sampled: {low} to {high} bytes at 99.9 %",
+            estimated.sampled_count
+        ));
+    }
     match (stack.oldest_age_ns, stack.youngest_age_ns) {
         (Some(oldest), Some(youngest)) if stack.count > 1 => remarks.push(format!(
             "oldest {}, youngest {}",

@@ -1,0 +1,33 @@
+//! The intervals around figures that are estimated from a sample.
+
+use super::{DomainEstimate, FiguresEstimate};
+use crate::replay::{Estimate, Estimated, Estimates};
+
+/// Of a place: `outstanding` is what the report's filter let through there.
+pub fn figures(
+    estimates: &Estimates,
+    outstanding: &Estimate,
+    place: &Estimated,
+) -> FiguresEstimate {
+    let sampled = estimates.sampled();
+    let bytes = sampled.bytes(place.sizes);
+    let count = sampled.count(estimates.heap().sizes);
+    let total = &place.total;
+    FiguresEstimate {
+        sampled_count: outstanding.sampled,
+        sampled_total_count: total.sampled,
+        bytes: outstanding.bytes.interval(&bytes),
+        count: outstanding.count.interval(&count),
+        total_bytes: total.bytes.interval(&bytes),
+        total_count: total.count.interval(&count),
+    }
+}
+
+/// Of the heap.
+pub fn heap(estimates: &Estimates) -> DomainEstimate {
+    let (sampled, heap) = (estimates.sampled(), estimates.heap());
+    DomainEstimate {
+        figures: figures(estimates, &heap.outstanding, heap),
+        peak_bytes: estimates.peak().interval(&sampled.bytes(heap.sizes)),
+    }
+}
