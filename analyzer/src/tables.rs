@@ -34,13 +34,15 @@ pub struct StackRow {
 }
 
 /// What a stack holds of one age.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AgeRow {
     pub site: u32,
     /// Index into [`AGE_BOUNDS`] of the bin's lower bound.
     pub bin: usize,
     pub bytes: u64,
     pub count: u64,
+    /// What the figures are made of, if the trace is a sample.
+    pub estimate: Option<Estimate>,
 }
 
 /// An outstanding allocation.
@@ -144,42 +146,13 @@ impl Tables {
         if !self.is_sampled {
             return Ok(Vec::new());
         }
-        let names = [
-            "missed_bytes",
-            "bytes_variance",
-            "missed_count",
-            "count_variance",
-        ];
-        let sums = names.map(|name| col(name).sum());
-        let seen = [
-            col("size").sum().alias("bytes"),
-            col("counts").sum().alias("count"),
-        ];
         let table = self
             .of(stacks)?
             .group_by([col("site")])
-            .agg(seen.into_iter().chain(sums).collect::<Vec<_>>())
+            .agg(estimate_sums().collect::<Vec<_>>())
             .collect()?;
-        let columns = names
-            .iter()
-            .map(|name| Ok(table.column(name)?.f64()?.into_no_null_iter().collect()))
-            .collect::<PolarsResult<Vec<Vec<f64>>>>()?;
-        let rows = numbers(&table, "site", "bytes", "count")?.enumerate();
-        Ok(rows
-            .map(|(row, (site, bytes, count))| {
-                let sum = |seen: u64, first: usize| Sum {
-                    seen: seen as f64,
-                    missed: columns[first][row],
-                    variance: columns[first + 1][row],
-                };
-                let estimate = Estimate {
-                    sampled: count,
-                    bytes: sum(bytes, 0),
-                    count: sum(count, 2),
-                };
-                (site, estimate)
-            })
-            .collect())
+        let sites = table.column("site")?.u32()?.into_no_null_iter();
+        Ok(sites.zip(estimates_in(&table)?).collect())
     }
 
     /// The stacks by outstanding bytes, largest first; ties by what they allocated in all, then in
@@ -241,13 +214,21 @@ impl Tables {
             .iter()
             .map(|bound| col("age").gt_eq(lit(*bound)).cast(DataType::UInt32))
             .fold(lit(0u32), |sum, above| sum + above);
+        let mut sums = vec![self.bytes(), self.count()];
+        if self.is_sampled {
+            sums.extend(estimate_sums());
+        }
         let table = self
             .of(stacks)?
             .with_column(bin.alias("bin"))
             .group_by([col("site"), col("bin")])
-            .agg([self.bytes(), self.count()])
+            .agg(sums)
             .sort(["site", "bin"], SortMultipleOptions::default())
             .collect()?;
+        let mut estimates = match self.is_sampled {
+            true => estimates_in(&table)?.into_iter(),
+            false => Vec::new().into_iter(),
+        };
         let bins = table.column("bin")?.u32()?;
         let rows = numbers(&table, "site", "bytes", "count")?.zip(bins.into_no_null_iter());
         Ok(rows
@@ -256,6 +237,7 @@ impl Tables {
                 bin: bin as usize,
                 bytes,
                 count,
+                estimate: estimates.next(),
             })
             .collect())
     }
@@ -346,9 +328,48 @@ fn outstanding(replay: &Replay) -> PolarsResult<DataFrame> {
     DataFrame::new_infer_height(columns)
 }
 
+/// Columns that [`weighted`] makes, of bytes and of counts.
+const MISSED: [&str; 4] = [
+    "missed_bytes",
+    "bytes_variance",
+    "missed_count",
+    "count_variance",
+];
+
+/// Sums over groups of outstanding allocations that [`estimates_in`] reads.
+fn estimate_sums() -> impl Iterator<Item = Expr> {
+    let seen = [("size", "seen_bytes"), ("counts", "seen_count")];
+    let seen = seen.map(|(column, sum)| col(column).sum().alias(sum));
+    seen.into_iter().chain(MISSED.map(|name| col(name).sum()))
+}
+
+/// The estimate of each row of a table with [`estimate_sums`].
+fn estimates_in(table: &DataFrame) -> PolarsResult<Vec<Estimate>> {
+    let seen =
+        |name: &str| -> PolarsResult<_> { Ok(table.column(name)?.u64()?.into_no_null_iter()) };
+    let column =
+        |name: &str| -> PolarsResult<_> { Ok(table.column(name)?.f64()?.into_no_null_iter()) };
+    let [missed_bytes, bytes_variance, missed_count, count_variance] = MISSED.map(column);
+    let missed = missed_bytes?.zip(bytes_variance?);
+    let missed = missed.zip(missed_count?.zip(count_variance?));
+    let rows = seen("seen_bytes")?.zip(seen("seen_count")?).zip(missed);
+    let sum = |seen: u64, (missed, variance): (f64, f64)| Sum {
+        seen: seen as f64,
+        missed,
+        variance,
+    };
+    Ok(rows
+        .map(|((bytes, count), missed)| Estimate {
+            sampled: count,
+            bytes: sum(bytes, missed.0),
+            count: sum(count, missed.1),
+        })
+        .collect())
+}
+
 /// For each outstanding allocation, what it adds to the estimates of bytes and count beside itself,
 /// and to their variances. Mappings are no sample, and add nothing.
-fn weighted(replay: &Replay, sampled: &Sampled) -> [Column; 4] {
+fn weighted(replay: &Replay, sampled: &Sampled) -> Vec<Column> {
     let sites = replay.sites().as_slice();
     let sums = |x: fn(&Allocation) -> f64| -> (Vec<f64>, Vec<f64>) {
         let allocations = replay.outstanding().map(|allocation| {
@@ -364,12 +385,11 @@ fn weighted(replay: &Replay, sampled: &Sampled) -> [Column; 4] {
     };
     let bytes = sums(|allocation| allocation.size as f64);
     let counts = sums(|allocation| f64::from(allocation.count));
-    [
-        Column::new("missed_bytes".into(), bytes.0),
-        Column::new("bytes_variance".into(), bytes.1),
-        Column::new("missed_count".into(), counts.0),
-        Column::new("count_variance".into(), counts.1),
-    ]
+    let values = [bytes.0, bytes.1, counts.0, counts.1];
+    let columns = MISSED.into_iter().zip(values);
+    columns
+        .map(|(name, values)| Column::new(name.into(), values))
+        .collect()
 }
 
 fn sites(replay: &Replay) -> PolarsResult<DataFrame> {

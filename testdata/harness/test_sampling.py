@@ -130,6 +130,12 @@ def test_intervals_hold(options, tmp_path):
                         if not low <= truth <= high:
                             missed.append((site["function"], figure, truth, low, high))
                         assert low <= stack[figure] <= high
+                    # The ages are of the same blocks; each bin was rounded.
+                    bins = stack["age_histogram"]
+                    assert abs(sum(part["bytes"] for part in bins) - stack["bytes"]) <= len(bins)
+                    for part in bins:
+                        low, high = part["estimated"]["bytes"]
+                        assert low <= part["bytes"] <= high
                 # A site of which nothing was recorded is estimated to have nothing.
                 estimate = sum(stack["bytes"] for stack in here)
                 ratios.setdefault(site["function"], []).append(estimate / site["bytes"])

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
-use crate::replay::Estimate;
+use crate::replay::{Estimate, Estimated, Estimates};
 use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
 use crate::verdict::verdict;
 
@@ -49,7 +49,7 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
             .remove(&row.site)
             .unwrap_or_default()
             .iter()
-            .map(age_bin)
+            .map(|row| age_bin(analysis, row))
             .collect();
         if selection.allocations {
             let own = allocations.remove(&row.site).unwrap_or_default();
@@ -205,11 +205,16 @@ fn estimated(
     row: &StackRow,
     outstanding: Option<&Estimate>,
 ) -> Option<FiguresEstimate> {
-    let estimates = analysis.replay.estimates()?;
-    let site = analysis.replay.sites().as_slice().get(row.site as usize)?;
+    let (estimates, site) = heap_site(analysis, row.site)?;
     let outstanding = outstanding.copied().unwrap_or_default();
-    (site.op.domain() == Some(Domain::Heap))
-        .then(|| estimates::figures(estimates, &outstanding, &estimates.site(row.site)))
+    Some(estimates::figures(estimates, &outstanding, &site))
+}
+
+/// The estimates of a site of a sampled heap.
+fn heap_site(analysis: &Analysis, index: u32) -> Option<(&Estimates, Estimated)> {
+    let estimates = analysis.replay.estimates()?;
+    let site = analysis.replay.sites().as_slice().get(index as usize)?;
+    (site.op.domain() == Some(Domain::Heap)).then(|| (estimates, estimates.site(index)))
 }
 
 fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
@@ -246,13 +251,16 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
     }
 }
 
-fn age_bin(row: &AgeRow) -> AgeBin {
+fn age_bin(analysis: &Analysis, row: &AgeRow) -> AgeBin {
     let bound = |index: usize| AGE_BOUNDS.get(index).map(|bound| bound.unsigned_abs());
     AgeBin {
         from_ns: bound(row.bin).unwrap_or_default(),
         to_ns: bound(row.bin + 1),
         bytes: row.bytes,
         count: row.count,
+        estimated: heap_site(analysis, row.site)
+            .zip(row.estimate)
+            .map(|((estimates, site), sums)| estimates::age(estimates, &sums, &site)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The intervals around figures that are estimated from a sample.
 
-use super::{DomainEstimate, FiguresEstimate};
+use super::{AgeEstimate, DomainEstimate, FiguresEstimate};
 use crate::replay::{Estimate, Estimated, Estimates};
 
 /// Of a place: `outstanding` is what the report's filter let through there.
@@ -20,6 +20,17 @@ pub fn figures(
         count: outstanding.count.interval(&count),
         total_bytes: total.bytes.interval(&bytes),
         total_count: total.count.interval(&count),
+    }
+}
+
+/// Of what is outstanding of one age.
+pub fn age(estimates: &Estimates, outstanding: &Estimate, place: &Estimated) -> AgeEstimate {
+    let sampled = estimates.sampled();
+    let count = sampled.count(estimates.heap().sizes);
+    AgeEstimate {
+        sampled_count: outstanding.sampled,
+        bytes: outstanding.bytes.interval(&sampled.bytes(place.sizes)),
+        count: outstanding.count.interval(&count),
     }
 }
 

@@ -247,6 +247,17 @@ pub struct AgeBin {
     pub to_ns: Option<u64>,
     pub bytes: u64,
     pub count: u64,
+    /// Of a sample; `None`: the figures are exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimated: Option<AgeEstimate>,
+}
+
+/// As [`FiguresEstimate`], of what is outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct AgeEstimate {
+    pub sampled_count: u64,
+    pub bytes: Interval,
+    pub count: Interval,
 }
 
 #[derive(Debug, Serialize)]
