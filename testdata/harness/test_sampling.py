@@ -155,3 +155,13 @@ def test_estimates_are_called_so(tmp_path):
     text = analyze(trace)
     assert "ESTIMATES" in text and "bytes at 99.9 %" in text and "from" in text
     assert b'"requires":["sampling"]' in trace.read_bytes()
+
+
+def test_threads_that_swap_addresses(tmp_path):
+    """Two threads free each other's blocks at full speed, and get each other's addresses: each free finds its block."""
+    trace = tmp_path / "trace.parquet"
+    _, report = record("swap", trace, "-s", "3", "--on-overflow", "pause", arguments=(200_000,))
+    assert not compare.losses(report)
+    anomalies = report["trace"]["anomalies"]
+    assert anomalies == {name: 0 for name in anomalies}, anomalies
+    assert not sound(trace)
