@@ -11,6 +11,7 @@
 #include "pause.h"
 #include "exit.h"
 #include "selection.h"
+#include "maps_changed.h"
 
 /* The outermost call of a thread that is under way. */
 struct call {

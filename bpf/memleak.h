@@ -64,7 +64,8 @@ enum ml_counter {
 	ML_DEFECT_STACK_UNPUBLISHED = 3,
 	ML_DEFECT_STACK_UNREAD = 4,
 	ML_DEFECT_SET_FULL = 5,
-	ML_COUNTERS = 6,
+	ML_DEFECT_MAPPINGS_LATE = 6, /* counts openings of libraries */
+	ML_COUNTERS = 7,
 };
 
 /* Head of every event. 32 bytes. */
@@ -216,6 +217,16 @@ struct ml_stops {
 	u64 sent; /* never more than begun, and the same when all is told */
 };
 
+/* A library was opened or closed; the thread waits for the answer to its ticket. 16 bytes. */
+struct ml_map_change {
+	u64 ticket; /* from 1 */
+	u32 pid;
+	u32 unused;
+};
+
+/* Places for answers: as many threads can wait at once without waiting for each other's. */
+#define ML_MAP_ANSWERS 64
+
 /* How a process ended. 12 bytes. */
 struct ml_exit {
 	u32 status; /* as waitpid() tells it */
@@ -235,6 +246,7 @@ ML_SIZE(struct ml_block, 16);
 ML_SIZE(struct ml_tally, 16);
 ML_SIZE(struct ml_unwind_row, 8);
 ML_SIZE(struct ml_stops, 24);
+ML_SIZE(struct ml_map_change, 16);
 ML_SIZE(struct ml_exit, 12);
 
 #endif

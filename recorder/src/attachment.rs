@@ -2,6 +2,7 @@
 //! mappings, libraries opened later, and the threads that the probes hang on.
 
 use std::collections::{BTreeSet, HashSet};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,9 +12,11 @@ use memleak_trace::{Description, FileId, FrameId, SpaceId};
 
 use crate::cli::Options;
 use crate::discover::Discovery;
+use crate::functions::Shape;
 use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
 use crate::layout::Recording;
 use crate::modules::Modules;
+use crate::openings::{Openings, hold_ns};
 use crate::preflight::target::{Target, executable};
 use crate::process::Process;
 use crate::symbolize::Request;
@@ -40,6 +43,7 @@ pub struct Probe {
 /// The recorded processes with their probes.
 pub struct Attachment {
     kernel: Kernel,
+    openings: Openings,
     modules: Modules,
     discovery: Discovery,
     probes: Vec<Probe>,
@@ -72,7 +76,7 @@ impl Attachment {
             processes.push(process.with_context(|| format!("process {pid} has ended"))?);
         }
         let rows = 2 * discovery.row_count() + SPARE_ROWS;
-        let kernel = Kernel::load(LoadOptions {
+        let mut kernel = Kernel::load(LoadOptions {
             ring_bytes: options.ring_bytes,
             row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
             page_size,
@@ -80,12 +84,15 @@ impl Attachment {
             selection: options.selection,
             tracked_blocks: options.tracked_blocks,
             counting: options.estimate,
+            hold_ns: hold_ns(),
             sample_every: 0,
         })
         .map_err(|error| explain(error, options.verbose))?;
+        let openings = kernel.take_openings()?;
         let count = processes.len();
         let mut attachment = Attachment {
             kernel,
+            openings,
             modules,
             discovery,
             probes: Vec::new(),
@@ -120,13 +127,41 @@ impl Attachment {
         &mut self.kernel
     }
 
-    /// Opens the recording for all probes at once.
-    pub fn open(&mut self) -> Result<(), KernelError> {
+    /// Opens the recording for all probes at once. Returns the mappings that were made since the
+    /// processes were looked at: from here on, the loader tells of them.
+    pub fn open(&mut self) -> anyhow::Result<Vec<Module>> {
         let recording = match self.is_shared() {
             true => Recording::OpenFiltered,
             false => Recording::Open,
         };
-        self.kernel.set_recording(recording)
+        self.kernel.set_recording(recording)?;
+        let mut new = Vec::new();
+        for index in 0..self.processes.len() {
+            new.extend(self.refresh(index)?);
+        }
+        Ok(new)
+    }
+
+    /// Readable when a thread waits for [`Attachment::opened`].
+    pub fn openings(&self) -> BorrowedFd<'_> {
+        self.openings.descriptor()
+    }
+
+    /// Learns what libraries were opened and closed, and lets the threads go on that did it. Never
+    /// waits. Returns the mappings that are new.
+    pub fn opened(&mut self) -> anyhow::Result<Vec<Module>> {
+        let mut new = Vec::new();
+        while let Some(opening) = self.openings.next() {
+            if let Some(index) = self
+                .processes
+                .iter()
+                .position(|known| known.pid() == opening.pid)
+            {
+                new.extend(self.refresh(index)?);
+            }
+            self.openings.answer(opening);
+        }
+        Ok(new)
     }
 
     /// Every probe, in the order of attaching.
@@ -167,6 +202,7 @@ impl Attachment {
 
     fn refresh(&mut self, index: usize) -> anyhow::Result<Vec<Module>> {
         let process = &mut self.processes[index];
+        let before = self.modules.mapped(process.space).len();
         // The process may have ended; then there is nothing to find.
         let new = self
             .modules
@@ -174,6 +210,10 @@ impl Attachment {
             .unwrap_or_default();
         process.vain_refresh = new.is_empty().then(Instant::now);
         if new.is_empty() {
+            // What was closed must not lend its name to code that is made at its place.
+            if self.modules.mapped(process.space).len() != before {
+                self.tell_mappings(index)?;
+            }
             return Ok(new);
         }
         self.discovery
@@ -339,10 +379,18 @@ pub fn print_probes(probes: &[Probe]) {
     for object in objects {
         let mut seen = HashSet::new();
         let functions: Vec<&str> = points()
-            .filter(|point| point.object == object)
-            .map(|point| point.function.symbol)
+            .filter(|point| point.object == object && point.op.is_some())
+            .map(|point| point.symbol.as_str())
             .filter(|symbol| seen.insert(*symbol))
             .collect();
+        if points().any(|point| point.object == object && point.shape == Shape::Loader) {
+            say(format_args!(
+                "watching {object}: libraries that are opened are known before they run"
+            ));
+        }
+        if functions.is_empty() {
+            continue;
+        }
         say(format_args!(
             "probing {object}, whose symbols define {}",
             functions.join(" ")

@@ -10,11 +10,13 @@ use object::{ReadCache, ReadRef};
 use crate::elf::Elf;
 use crate::functions::{FUNCTIONS, Shape};
 use crate::kernel::ProbePoint;
-use crate::layout::{MAPPING_INNER, MAPPING_WRAPPER, MappingRow};
+use crate::layout::{COOKIE_CHECK_CALLER, MAPPING_INNER, MAPPING_WRAPPER, MappingRow};
+use crate::loader::{self, DEBUG_STATE};
 use crate::modules::{Modules, OpenedFile};
 use crate::prologue;
 use crate::row_arena::{RowArena, RowRange};
 use crate::unwind_rows::{UnwindRow, unwind_rows};
+use crate::wire::op_number;
 
 /// What a file says, read once.
 #[derive(Debug, Default)]
@@ -56,7 +58,9 @@ impl Discovery {
             .any(|facts| facts.flags & MAPPING_WRAPPER != 0);
         for facts in self.files.values_mut().filter(|facts| facts.is_libc) {
             for point in &mut facts.points {
-                point.check_caller = wrapped && point.function.shape == Shape::Free;
+                if wrapped && point.shape == Shape::Free {
+                    point.cookie |= COOKIE_CHECK_CALLER;
+                }
             }
         }
         new
@@ -68,7 +72,7 @@ impl Discovery {
             .iter()
             .filter_map(|module| self.files.get(&module.file?))
             .flat_map(|facts| &facts.points)
-            .any(|point| point.function.symbol == "malloc")
+            .any(|point| point.symbol == "malloc")
     }
 
     /// What is known of a file.
@@ -83,7 +87,13 @@ impl Discovery {
             .filter_map(|id| self.files.get(id))
             .flat_map(|facts| facts.points.iter().cloned())
             .collect();
-        points.sort_by_key(|point| FUNCTIONS.iter().position(|known| *known == point.function));
+        points.sort_by_key(|point| {
+            // The loader's comes last: what it tells needs the others.
+            let known = FUNCTIONS
+                .iter()
+                .position(|known| known.symbol == point.symbol);
+            known.unwrap_or(FUNCTIONS.len())
+        });
         points
     }
 
@@ -134,7 +144,6 @@ impl Discovery {
 
 /// Functions that say what a library is.
 const IS_LIBC: &str = "__libc_start_main";
-const IS_LOADER: &str = "_dl_debug_state";
 
 /// A file up to this size is read as a whole: piece by piece, each symbol's name is a read of its own.
 const WHOLE_FILE: u64 = 256 << 20;
@@ -166,8 +175,21 @@ fn read_elf<'data, R: ReadRef<'data>>(
         is_libc,
         ..FileFacts::default()
     };
-    if file.path() != executable && (is_allocator || elf.exports(IS_LOADER)) {
+    let hook = loader::hook(elf);
+    if file.path() != executable && (is_allocator || hook.is_some()) {
         facts.flags |= MAPPING_INNER;
+    }
+    if let Some(hook) = hook {
+        facts.points.push(ProbePoint {
+            symbol: DEBUG_STATE.to_owned(),
+            op: None,
+            shape: Shape::Loader,
+            cookie: hook.state_distance.unwrap_or(0) as u64,
+            object: file.path().to_owned(),
+            open_path: file.lasting_path(),
+            file_offset: hook.file_offset,
+            displacement: 0,
+        });
     }
     if defines("free") && !is_libc {
         facts.flags |= MAPPING_WRAPPER;
@@ -187,13 +209,18 @@ fn read_elf<'data, R: ReadRef<'data>>(
         {
             continue;
         }
+        let Some(number) = op_number(function.op) else {
+            continue;
+        };
         facts.points.push(ProbePoint {
-            function,
+            symbol: function.symbol.to_owned(),
+            op: Some(function.op),
+            shape: function.shape,
+            cookie: u64::from(number),
             object: file.path().to_owned(),
             open_path: file.lasting_path(),
             file_offset: found.file_offset,
             displacement: prologue::displacement(&found.code),
-            check_caller: false,
         });
     }
     facts

@@ -80,11 +80,17 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
         names.iter().filter_map(|name| found.remove(name)).collect()
     }
 
-    /// Whether the file defines a function of this name for others.
+    /// Whether the file defines this name for others.
     pub fn exports(&self, name: &str) -> bool {
+        self.exported_address(name).is_some()
+    }
+
+    /// Virtual address of what the file defines for others by this name.
+    pub fn exported_address(&self, name: &str) -> Option<u64> {
         self.file
             .dynamic_symbols()
-            .any(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
+            .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
+            .map(|symbol| symbol.address())
     }
 
     /// Offset in the file of code at a virtual address; `None` where no code is. (Linkers leave

@@ -21,6 +21,8 @@ pub enum Shape {
     Free,
     /// mmap and its kin: ranges, and the caller decides whether they are the program's.
     Map,
+    /// The loader's word that libraries were opened: no event.
+    Loader,
 }
 
 impl Shape {
@@ -31,6 +33,7 @@ impl Shape {
             Shape::Reallocate => "enter_realloc",
             Shape::Free => "enter_free",
             Shape::Map => "enter_map",
+            Shape::Loader => "maps_changed",
         }
     }
 
@@ -38,20 +41,21 @@ impl Shape {
     pub fn leave_program(self) -> Option<&'static str> {
         match self {
             Shape::Allocate | Shape::Reallocate => Some("leave_alloc"),
-            Shape::Free => None,
+            Shape::Free | Shape::Loader => None,
             Shape::Map => Some("leave_map"),
         }
     }
 }
 
 /// Every program of the object.
-pub const PROGRAMS: [&str; 6] = [
+pub const PROGRAMS: [&str; 7] = [
     "enter_alloc",
     "enter_realloc",
     "enter_free",
     "enter_map",
     "leave_alloc",
     "leave_map",
+    "maps_changed",
 ];
 
 const fn row(symbol: &'static str, op: Op, shape: Shape) -> Function {

@@ -8,19 +8,19 @@ use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
+use memleak_trace::Op;
 
 use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
 use crate::bpf_map;
-use crate::functions::{Function, PROGRAMS};
+use crate::functions::{PROGRAMS, Shape};
 use crate::layout::{
-    COOKIE_CHECK_CALLER, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
-    Recording, Space, Tally,
+    Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable, Recording, Space, Tally,
 };
+use crate::openings::Openings;
 use crate::pauses::Pauses;
 use crate::row_arena::RowArena;
-use crate::wire::op_number;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memleak.bpf.o"));
 
@@ -36,7 +36,7 @@ pub enum KernelError {
     },
     #[error("cannot probe {function} in {object}: {source}")]
     Attach {
-        function: &'static str,
+        function: String,
         object: String,
         source: ProgramError,
     },
@@ -77,6 +77,8 @@ pub struct LoadOptions {
     pub tracked_blocks: u32,
     /// Count calls, and record nothing.
     pub counting: bool,
+    /// How long a thread that opens a library waits for [`Openings::answer`]; 0: not at all.
+    pub hold_ns: u64,
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
@@ -85,7 +87,12 @@ pub struct LoadOptions {
 /// A function to be probed, and where.
 #[derive(Clone, Debug)]
 pub struct ProbePoint {
-    pub function: Function,
+    pub symbol: String,
+    /// What a call of it is in the trace; `None` if it is no event.
+    pub op: Option<Op>,
+    pub shape: Shape,
+    /// What its programs are told.
+    pub cookie: u64,
     /// The object's path for messages.
     pub object: String,
     /// A path by which this process can open the object.
@@ -94,8 +101,6 @@ pub struct ProbePoint {
     pub file_offset: u64,
     /// Bytes from there to the probed instruction.
     pub displacement: u64,
-    /// Whether calls from wrappers of the allocator are to be left out.
-    pub check_caller: bool,
 }
 
 /// The loaded object.
@@ -150,6 +155,7 @@ impl Kernel {
             .map_max_entries("unwind_rows", options.row_capacity)
             .override_global("page_size", &options.page_size, true)
             .override_global("pause_at", &options.pause_at, true)
+            .override_global("hold_ns", &options.hold_ns, true)
             .override_global("sample_every", &options.sample_every, true)
             .load(OBJECT)?;
         for name in PROGRAMS {
@@ -175,25 +181,14 @@ impl Kernel {
 
     /// Probes a function: entry, and return where its shape asks for it.
     pub fn attach(&mut self, point: &ProbePoint, scope: Scope) -> Result<(), KernelError> {
-        let Some(number) = op_number(point.function.op) else {
-            return Err(KernelError::Missing("operation"));
-        };
-        let mut cookie = u64::from(number);
-        if point.check_caller {
-            cookie |= COOKIE_CHECK_CALLER;
-        }
-        let shape = point.function.shape;
         // The return first: a call that is entered in between then has no entry, and is no event.
-        for name in shape
-            .leave_program()
-            .into_iter()
-            .chain([shape.enter_program()])
-        {
+        let programs = point.shape.leave_program().into_iter();
+        for name in programs.chain([point.shape.enter_program()]) {
             let at = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(
                     point.file_offset + point.displacement,
                 ),
-                cookie: Some(cookie),
+                cookie: Some(point.cookie),
             };
             let scope = match scope {
                 Scope::ProcessOf(task) => UProbeScope::OneProcess(task),
@@ -238,14 +233,24 @@ impl Kernel {
 
     /// The ring's reading end; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
-        let map = self
-            .ebpf
-            .take_map("events")
-            .ok_or(KernelError::Missing("events"))?;
-        RingBuf::try_from(map).map_err(|source| KernelError::Map {
-            name: "events",
-            source,
-        })
+        self.take_ring_of("events")
+    }
+
+    /// The threads that wait because they opened a library; there is one.
+    pub fn take_openings(&mut self) -> Result<Openings, KernelError> {
+        const ANSWERS: &str = "map_answers";
+        let ring = self.take_ring_of("map_changes")?;
+        let answers = match self.ebpf.map(ANSWERS) {
+            Some(Map::Array(map)) => map.fd().as_fd().try_clone_to_owned(),
+            _ => return Err(KernelError::Missing(ANSWERS)),
+        };
+        let answers = answers.map_err(|error| KernelError::Descriptor(ANSWERS, error))?;
+        Ok(Openings::new(ring, answers))
+    }
+
+    fn take_ring_of(&mut self, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
+        let map = self.ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
+        RingBuf::try_from(map).map_err(|source| KernelError::Map { name, source })
     }
 
     /// Opens or closes the recording, for all probes at one instant.
@@ -417,7 +422,7 @@ fn attach_error(point: &ProbePoint, source: ProgramError) -> KernelError {
             KernelError::NotAllowed
         }
         _ => KernelError::Attach {
-            function: point.function.symbol,
+            function: point.symbol.clone(),
             object: point.object.clone(),
             source,
         },

@@ -29,6 +29,9 @@ pub const MAX_MAPPINGS: usize = 1024;
 /// `ML_COOKIE_CHECK_CALLER`, set in a cookie above the operation's number.
 pub const COOKIE_CHECK_CALLER: u64 = 1 << 16;
 
+/// `ML_MAP_ANSWERS`: a power of two.
+pub const MAP_ANSWERS: u32 = 64;
+
 /// `struct ml_mapping_table`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -115,6 +118,8 @@ pub struct Counters {
     pub defect_stack_unpublished: u64,
     pub defect_stack_unread: u64,
     pub defect_set_full: u64,
+    /// Openings of libraries, not events.
+    pub defect_mappings_late: u64,
 }
 
 impl Counters {
@@ -128,6 +133,7 @@ impl Counters {
             defect_stack_unpublished: value(3),
             defect_stack_unread: value(4),
             defect_set_full: value(5),
+            defect_mappings_late: value(6),
         }
     }
 }
@@ -162,9 +168,11 @@ mod tests {
             "ML_DEFECT_STACK_UNPUBLISHED = 3,".to_owned(),
             "ML_DEFECT_STACK_UNREAD = 4,".to_owned(),
             "ML_DEFECT_SET_FULL = 5,".to_owned(),
-            "ML_COUNTERS = 6,".to_owned(),
+            "ML_DEFECT_MAPPINGS_LATE = 6, /* counts openings of libraries */".to_owned(),
+            "ML_COUNTERS = 7,".to_owned(),
             format!("#define ML_EXPONENTIALS {EXPONENTIALS}"),
             format!("#define ML_TALLY_RELEASES {TALLY_RELEASES}"),
+            format!("#define ML_MAP_ANSWERS {MAP_ANSWERS}"),
         ];
         for line in lines {
             assert!(header.lines().any(|known| known.trim() == line), "{line}");

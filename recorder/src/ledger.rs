@@ -28,8 +28,9 @@ const LOSSES: [Cause; 3] = [
     }),
 ];
 
-/// Events that are in the trace without their stack, or whose release cannot be told from others'.
-const DEFECTS: [Cause; 3] = [
+/// Events that are in the trace without the whole of their stack, or whose release cannot be told from
+/// others'.
+const DEFECTS: [Cause; 4] = [
     ("ring full, stack not told", |counters| {
         counters.defect_stack_unpublished
     }),
@@ -40,6 +41,10 @@ const DEFECTS: [Cause; 3] = [
         "no room to remember a recorded block: releases of others are recorded too from then on",
         |counters| counters.defect_set_full,
     ),
+    // One for each library: how many stacks end there is told by their ends.
+    ("library opened, learnt too late", |counters| {
+        counters.defect_mappings_late
+    }),
 ];
 
 impl Ledger {

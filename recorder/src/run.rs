@@ -109,6 +109,7 @@ fn follow(
     duration: Option<Duration>,
     start: Instant,
 ) -> anyhow::Result<Reason> {
+    hurry();
     const RSS_INTERVAL: Duration = Duration::from_secs(1);
     let mut status = StatusLine::on_stderr();
     let mut next_rss = RSS_INTERVAL;
@@ -117,7 +118,7 @@ fn follow(
         if left.is_some_and(|left| left.is_zero()) {
             break Reason::Duration;
         }
-        match watch.wait(left.unwrap_or(TICK).min(TICK))? {
+        match watch.wait(left.unwrap_or(TICK).min(TICK), Some(session.attention()))? {
             Wake::Signal => break Reason::Signal,
             Wake::Ended(pid) => {
                 let how = session.ended(pid);
@@ -144,6 +145,15 @@ fn follow(
     };
     status.clear();
     Ok(reason)
+}
+
+/// This thread sleeps nearly always; when it is woken, threads of the target may wait for it. Without
+/// the right to a higher priority it goes on as it is.
+fn hurry() {
+    // SAFETY: plain numbers; 0 is the calling thread.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, -20);
+    }
 }
 
 /// Each file that the target runs code from is held open, and each probe is a descriptor: as many

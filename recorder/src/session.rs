@@ -1,6 +1,6 @@
 //! A recording under way: the probes, and the threads between ring and file.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -157,12 +157,23 @@ impl Session {
         // The encoder takes notes and events as they come: this one must be in before the first
         // event is made.
         self.note(Description::Open);
-        self.attachment.open()?;
+        for module in self.attachment.open()? {
+            self.note(Description::Module(module));
+        }
         Ok(())
     }
 
-    /// Does what has come up: findings of the encoder, names, losses. Never waits.
+    /// Readable when [`Session::work`] is waited for by a thread of the target.
+    pub fn attention(&self) -> BorrowedFd<'_> {
+        self.attachment.openings()
+    }
+
+    /// Does what has come up: libraries that were opened, findings of the encoder, names, losses.
+    /// Never waits.
     pub fn work(&mut self) -> anyhow::Result<()> {
+        for module in self.attachment.opened()? {
+            self.note(Description::Module(module));
+        }
         while let Ok(finding) = self.findings.try_recv() {
             match finding {
                 Finding::NewFrames { space, frames } => {
@@ -331,10 +342,10 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
     let probe = |probe: &attachment::Probe| header::Probe {
         pid: probe.pid.unwrap_or(0),
         object: probe.point.object.clone(),
-        function: probe.point.function.symbol.to_owned(),
+        function: probe.point.symbol.clone(),
         file_offset: probe.point.file_offset,
         displacement: probe.point.displacement,
-        returns: probe.point.function.shape.leave_program().is_some(),
+        returns: probe.point.shape.leave_program().is_some(),
     };
     let target = |process: &Process| header::Target {
         pid: process.target.pid,

@@ -1,7 +1,7 @@
 //! Waits for what may end a recording: a signal to us, or the end of a target.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// What happened.
@@ -11,7 +11,7 @@ pub enum Wake {
     Signal,
     /// Every thread of this process has ended; it is not watched any more.
     Ended(i32),
-    /// Nothing within the time given.
+    /// Nothing within the time given, or something that is not watched here.
     Timeout,
 }
 
@@ -63,11 +63,13 @@ impl Watch {
         self.processes.is_empty()
     }
 
-    /// Waits until something happens, at most for `time`.
-    pub fn wait(&mut self, time: Duration) -> io::Result<Wake> {
+    /// Waits until something happens, or `attention` can be read, at most for `time`.
+    pub fn wait(&mut self, time: Duration, attention: Option<BorrowedFd<'_>>) -> io::Result<Wake> {
         let processes = self.processes.iter().map(|(_, process)| process);
         let mut ready: Vec<libc::pollfd> = std::iter::once(&self.signals)
             .chain(processes)
+            .map(AsFd::as_fd)
+            .chain(attention)
             .map(|descriptor| libc::pollfd {
                 fd: descriptor.as_raw_fd(),
                 events: libc::POLLIN,
@@ -93,6 +95,7 @@ impl Watch {
         Ok(match ready.iter().position(|fd| fd.revents != 0) {
             None => Wake::Timeout,
             Some(0) => Wake::Signal,
+            Some(index) if index > self.processes.len() => Wake::Timeout,
             Some(index) => Wake::Ended(self.processes.remove(index - 1).0),
         })
     }
@@ -124,10 +127,10 @@ mod tests {
         let pid = child.id() as i32;
         let own = std::process::id() as i32;
         let mut watch = Watch::new(&[own, pid]).unwrap();
-        assert_eq!(watch.wait(Duration::ZERO).unwrap(), Wake::Timeout);
+        assert_eq!(watch.wait(Duration::ZERO, None).unwrap(), Wake::Timeout);
         child.kill().unwrap();
         assert_eq!(
-            watch.wait(Duration::from_secs(60)).unwrap(),
+            watch.wait(Duration::from_secs(60), None).unwrap(),
             Wake::Ended(pid)
         );
         assert!(!watch.is_over());

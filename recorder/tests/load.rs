@@ -14,6 +14,7 @@ fn load(sample_every: u32, selection: Selection) {
         selection,
         tracked_blocks: 1 << 20,
         counting: false,
+        hold_ns: 0,
         sample_every,
     });
     if let Err(error) = &kernel {

@@ -9,14 +9,16 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FIRST, SECOND, SITES };
+enum { FIRST_BEGINS, FIRST, SECOND_BEGINS, SECOND, SITES };
 
 static struct site sites[SITES] = {
+	[FIRST_BEGINS] = { "first_library_begins", "heap", 0, 0 },
 	[FIRST] = { "first_library_keeps", "heap", 0, 0 },
+	[SECOND_BEGINS] = { "second_library_begins", "heap", 0, 0 },
 	[SECOND] = { "second_library_keeps", "heap", 0, 0 },
 };
 
-/* Of the functions in library.c: how many blocks, and of how many bytes. */
+/* Of the functions in library.c: how many blocks, and of how many bytes. Constructors keep one each. */
 enum { BLOCKS = 3, FIRST_SIZE = 500, SECOND_SIZE = 600 };
 
 /* The directory of this program, with a slash. */
@@ -57,6 +59,8 @@ int main(void)
 	truth_begin();
 	call("libfirst.so", "first_library_keeps");
 	call("libsecond.so", "second_library_keeps");
+	truth_allocated(&sites[FIRST_BEGINS], FIRST_SIZE);
+	truth_allocated(&sites[SECOND_BEGINS], SECOND_SIZE);
 	for (int i = 0; i < BLOCKS; i++) {
 		truth_allocated(&sites[FIRST], FIRST_SIZE);
 		truth_allocated(&sites[SECOND], SECOND_SIZE);

@@ -76,9 +76,9 @@ pub fn attach(
     }
     let scope = UProbeScope::OneProcess(NonZeroU32::new(pid).context("pid 0")?);
     for point in discovery.points(&files) {
-        let names: &[&str] = match point.function.op {
-            Op::Malloc => &[programs.leave_malloc, programs.enter_malloc],
-            Op::Free => &[programs.enter_free],
+        let names: &[&str] = match point.op {
+            Some(Op::Malloc) => &[programs.leave_malloc, programs.enter_malloc],
+            Some(Op::Free) => &[programs.enter_free],
             _ => continue,
         };
         let displacement = if place == Place::Ours {

@@ -63,6 +63,7 @@ pub fn record_until(
         selection: Default::default(),
         tracked_blocks: 1,
         counting: false,
+        hold_ns: 0,
         sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");
@@ -78,7 +79,7 @@ pub fn record_until(
     assert!(!points.is_empty(), "no allocator found in {executable}");
     let scope = Scope::ProcessOf(NonZeroU32::new(pid).unwrap());
     for point in &points {
-        if !options.only.is_empty() && !options.only.contains(&point.function.symbol) {
+        if !options.only.is_empty() && !options.only.contains(&point.symbol.as_str()) {
             continue;
         }
         kernel.attach(point, scope).unwrap();
