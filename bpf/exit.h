@@ -5,32 +5,15 @@
 #ifndef MEMLEAK_EXIT_H
 #define MEMLEAK_EXIT_H
 
-#include "maps.h"
+#include "process.h"
+#include "stop.h"
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, u32); /* tgid */
 	__type(value, struct ml_exit);
 } exits SEC(".maps");
-
-typedef struct {
-	int counter;
-} atomic_t;
-
-struct signal_struct {
-	atomic_t live; /* threads that have not ended */
-	u32 flags;
-	int group_exit_code;
-} RELOCATED;
-
-/* A flavour: the kernel's task_struct, of which these are known here. */
-struct task_struct___exit {
-	int exit_code;
-	u32 tgid;
-	struct task_struct___exit *group_leader;
-	struct signal_struct *signal;
-} RELOCATED;
 
 #define SIGNAL_GROUP_EXIT 4
 
@@ -48,22 +31,13 @@ INLINE struct ml_exit *exit_of(u32 pid)
 	return bpf_map_lookup_elem(&exits, &pid);
 }
 
-/* A thread ends; told is the last one of its process, with what waitpid() will say. */
-SEC("raw_tp/sched_process_exit")
-int on_exit(u64 *args)
+/* What waitpid() will say of the process of this thread, its last one. */
+INLINE int wait_status(struct task_struct___known *task, struct signal_struct *signal)
 {
-	struct task_struct___exit *task = (void *)args[0], *leader = 0;
-	struct signal_struct *signal = 0;
-	struct ml_exit *told;
-	int live = 1, status = 0;
+	struct task_struct___known *leader = 0;
+	int status = 0;
 	u32 flags = 0;
 
-	READ(signal, task->signal);
-	if (!signal || READ(live, signal->live.counter) || live > 0)
-		return 0;
-	told = exit_of(bpf_get_current_pid_tgid() >> 32);
-	if (!told)
-		return 0;
 	READ(flags, signal->flags);
 	if (flags & SIGNAL_GROUP_EXIT) {
 		READ(status, signal->group_exit_code);
@@ -71,8 +45,42 @@ int on_exit(u64 *args)
 		READ(leader, task->group_leader);
 		READ(status, leader->exit_code);
 	}
-	told->status = status;
-	told->ended = 1;
+	return status;
+}
+
+/*
+ * A thread ends; told is the last one of its process. It is forgotten with it: its pid may be
+ * another's soon.
+ */
+SEC("raw_tp/sched_process_exit")
+int on_exit(u64 *args)
+{
+	struct task_struct___known *task = (void *)args[0];
+	struct signal_struct *signal = 0;
+	struct ml_space *space = current_space();
+	struct ml_exit *told;
+	u32 pid = bpf_get_current_pid_tgid() >> 32, id, flags;
+	int live = 1;
+
+	if (!space)
+		return 0;
+	READ(signal, task->signal);
+	if (!signal || READ(live, signal->live.counter) || live > 0)
+		return 0;
+	id = space->id;
+	flags = space->flags;
+	told = flags & ML_SPACE_ALIAS ? 0 : exit_of(pid);
+	if (told) {
+		told->status = wait_status(task, signal);
+		told->ended = 1;
+	}
+	/* two threads may end at once: one of them takes it out */
+	if (bpf_map_delete_elem(&spaces, &pid))
+		return 0;
+	bpf_map_delete_elem(&stops, &pid);
+	bpf_map_delete_elem(&continued, &pid);
+	if (told)
+		send_process(ML_RECORD_EXIT, told->out_of_memory, id, pid, 0, told->status);
 	return 0;
 }
 
@@ -80,7 +88,7 @@ int on_exit(u64 *args)
 SEC("raw_tp/mark_victim")
 int on_oom(u64 *args)
 {
-	struct task_struct___exit *task = (void *)args[0];
+	struct task_struct___known *task = (void *)args[0];
 	struct ml_exit *told;
 	u32 pid = (u32)args[0];
 

@@ -15,15 +15,19 @@
 #define BPF_MAP_TYPE_HASH 1
 #define BPF_MAP_TYPE_ARRAY 2
 #define BPF_MAP_TYPE_PERCPU_ARRAY 6
+#define BPF_MAP_TYPE_LRU_HASH 9
 #define BPF_MAP_TYPE_RINGBUF 27
 #define BPF_MAP_TYPE_TASK_STORAGE 29
 
+#define BPF_ANY 0
 #define BPF_NOEXIST 1 /* in an update: the key must be new */
 
 #define BPF_F_NO_PREALLOC 1
 #define BPF_F_MMAPABLE 1024
 
 #define BPF_LOCAL_STORAGE_GET_F_CREATE 1
+
+#define SIGSTOP 19
 
 #define BPF_RB_NO_WAKEUP 1
 #define BPF_RB_FORCE_WAKEUP 2
@@ -37,6 +41,29 @@ struct pt_regs {
 
 struct task_struct;
 
+/* Members are found where the running kernel has them. */
+#define RELOCATED __attribute__((preserve_access_index))
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct signal_struct {
+	atomic_t live; /* threads that have not ended */
+	u32 flags;
+	int group_exit_code;
+} RELOCATED;
+
+/* A flavour: the kernel's task_struct, of which these are known here. */
+struct task_struct___known {
+	int exit_code;
+	u32 tgid;
+	void *mm;
+	struct task_struct___known *real_parent;
+	struct task_struct___known *group_leader;
+	struct signal_struct *signal;
+} RELOCATED;
+
 /* Helper numbers: include/uapi/linux/bpf.h. */
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
@@ -45,6 +72,7 @@ static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static u32 (*bpf_get_prandom_u32)(void) = (void *)7;
 static u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
+static long (*bpf_send_signal)(u32 signal) = (void *)109;
 static long (*bpf_probe_read_user)(void *dst, u32 size, const void *src) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*bpf_ringbuf_output)(void *ring, void *data, u64 size, u64 flags) = (void *)130;
@@ -56,9 +84,6 @@ static void *(*bpf_task_storage_get)(void *map, struct task_struct *task, void *
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void *)181;
-
-/* Members are found where the running kernel has them. */
-#define RELOCATED __attribute__((preserve_access_index))
 
 /* Reads a member of a kernel structure. */
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))

@@ -22,7 +22,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, ML_MAX_PROCESSES);
+	__uint(max_entries, ML_MAX_SPACES);
 	__type(key, u32); /* tgid */
 	__type(value, struct ml_space);
 } spaces SEC(".maps");
@@ -50,6 +50,22 @@ INLINE void count(u32 counter)
 
 	if (value) /* a program may be preempted by another one here */
 		__sync_fetch_and_add(value, 1);
+}
+
+INLINE struct ml_space *current_space(void)
+{
+	u32 pid = bpf_get_current_pid_tgid() >> 32;
+
+	return bpf_map_lookup_elem(&spaces, &pid);
+}
+
+/* The number of a new address space. */
+INLINE u32 next_space(void)
+{
+	u32 zero = 0;
+	u32 *last = bpf_map_lookup_elem(&last_space, &zero);
+
+	return last ? __sync_fetch_and_add(last, 1) + 1 : 0;
 }
 
 #endif

@@ -8,13 +8,7 @@
 #ifndef MEMLEAK_MAPS_CHANGED_H
 #define MEMLEAK_MAPS_CHANGED_H
 
-#include "maps.h"
-
-/* A ring of its own: it must not wait behind events. */
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} map_changes SEC(".maps");
+#include "follow.h"
 
 /* Tickets given out so far. */
 struct {
@@ -48,7 +42,7 @@ const volatile u64 hold_ns = 0;
 /* r_state of the loader's r_debug */
 #define RT_CONSISTENT 0
 
-struct hold {
+struct wait {
 	u64 ticket;
 	u64 until_ns;
 	u32 place;
@@ -57,24 +51,24 @@ struct hold {
 };
 
 /* Callback of bpf_loop: one look. Returns 1 to stop. */
-static long look_for_answer(u32 index, struct hold *hold)
+static long look_for_answer(u32 index, struct wait *wait)
 {
-	u64 *answer = bpf_map_lookup_elem(&map_answers, &hold->place);
+	u64 *answer = bpf_map_lookup_elem(&map_answers, &wait->place);
 
 	u64 said;
 
 	if (!answer)
 		return 1;
 	said = *(volatile u64 *)answer;
-	if (said > 2 * hold->ticket) {
-		hold->answered = 1;
+	if (said > 2 * wait->ticket) {
+		wait->answered = 1;
 		return 1;
 	}
-	if (said == 2 * hold->ticket && !hold->taken_up) {
-		hold->taken_up = 1;
-		hold->until_ns += HOLD_FACTOR * hold_ns;
+	if (said == 2 * wait->ticket && !wait->taken_up) {
+		wait->taken_up = 1;
+		wait->until_ns += HOLD_FACTOR * hold_ns;
 	}
-	return bpf_ktime_get_ns() >= hold->until_ns;
+	return bpf_ktime_get_ns() >= wait->until_ns;
 }
 
 /*
@@ -85,31 +79,31 @@ SEC("uprobe/maps_changed")
 int maps_changed(struct pt_regs *regs)
 {
 	u64 distance = bpf_get_attach_cookie(regs);
-	u32 pid = bpf_get_current_pid_tgid() >> 32, zero = 0, state = RT_CONSISTENT;
+	u32 zero = 0, state = RT_CONSISTENT;
 	u64 *tickets = bpf_map_lookup_elem(&map_tickets, &zero);
-	struct ml_map_change *change;
-	struct hold hold = {};
+	struct ml_space *space = current_space();
+	struct wait wait = {};
 
-	if (!hold_ns || !tickets || !is_recording() || !bpf_map_lookup_elem(&spaces, &pid))
+	if (!space)
 		return 0;
 	/* about to map, or to unmap: nothing is known yet */
 	if (distance && !bpf_probe_read_user(&state, sizeof(state), (void *)(regs->rip + distance)) &&
 	    state != RT_CONSISTENT)
 		return 0;
-	change = bpf_ringbuf_reserve(&map_changes, sizeof(*change), 0);
-	if (!change) {
-		count(ML_DEFECT_MAPPINGS_LATE);
+	/* the program's first libraries: their probes take longer to put on than a thread may wait */
+	if (space->flags & ML_SPACE_STARTING) {
+		__sync_fetch_and_and(&space->flags, ~ML_SPACE_STARTING);
+		hold();
 		return 0;
 	}
-	hold.ticket = __sync_fetch_and_add(tickets, 1) + 1;
-	hold.place = hold.ticket & (ML_MAP_ANSWERS - 1);
-	hold.until_ns = bpf_ktime_get_ns() + hold_ns;
-	change->ticket = hold.ticket;
-	change->pid = pid;
-	change->unused = 0;
-	bpf_ringbuf_submit(change, BPF_RB_FORCE_WAKEUP);
-	bpf_loop(HOLD_TURNS, look_for_answer, &hold, 0);
-	if (!hold.answered)
+	if (!hold_ns || !tickets || !is_recording())
+		return 0;
+	wait.ticket = __sync_fetch_and_add(tickets, 1) + 1;
+	wait.place = wait.ticket & (ML_MAP_ANSWERS - 1);
+	wait.until_ns = bpf_ktime_get_ns() + hold_ns;
+	if (ask(space->pid, wait.ticket))
+		bpf_loop(HOLD_TURNS, look_for_answer, &wait, 0);
+	if (!wait.answered)
 		count(ML_DEFECT_MAPPINGS_LATE);
 	return 0;
 }

@@ -8,7 +8,7 @@
  * return, when the address is known.
  */
 #include "unwind.h"
-#include "pause.h"
+#include "stop.h"
 #include "exit.h"
 #include "selection.h"
 #include "maps_changed.h"
@@ -42,20 +42,21 @@ INLINE int is_nested(struct call *outer, u64 sp, u32 op)
 	return outer->op && (sp < outer->sp || (sp == outer->sp && op != outer->op));
 }
 
-INLINE struct ml_space *current_space(void)
+/* Whether this probe is the one that tells of the process; others may fire beside it. */
+INLINE int is_probed_by(struct ml_space *space, u32 cookie)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
-
-	return bpf_map_lookup_elem(&spaces, &pid);
+	return space && !(space->flags & ML_SPACE_OWN) == !!(cookie & ML_COOKIE_EVERYWHERE);
 }
 
 /* Begins the outermost call; 0 if this one is nested or not to be recorded. */
-INLINE struct call *begin_call(struct pt_regs *regs, u32 op)
+INLINE struct call *begin_call(struct pt_regs *regs, u32 cookie)
 {
 	struct call *call;
 	u32 recording = is_recording();
+	u16 op = cookie;
 
-	if (!recording || (recording == ML_OPEN_FILTERED && !current_space()))
+	if (!recording ||
+	    (recording == ML_OPEN_FILTERED && !is_probed_by(current_space(), cookie)))
 		return 0;
 	call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0,
 				    BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -78,20 +79,18 @@ INLINE int within_call(struct pt_regs *regs, u32 op)
 	return call && is_nested(call, regs->rsp, op);
 }
 
-INLINE void fill_head(struct ml_point *head, u16 record, u16 op, u32 space, u64 addr)
+INLINE void fill_head(struct ml_point *head, u16 record, u16 op, struct ml_space *space, u64 addr)
 {
-	u64 ids = bpf_get_current_pid_tgid();
-
 	head->record = record;
 	head->op = op;
-	head->space = space;
-	head->pid = ids >> 32;
-	head->tid = (u32)ids;
+	head->space = space->id;
+	head->pid = space->pid;
+	head->tid = (u32)bpf_get_current_pid_tgid();
 	head->addr = addr;
 	head->ts = bpf_ktime_get_ns();
 }
 
-INLINE void send_point(u16 op, u32 space, u64 addr)
+INLINE void send_point(u16 op, struct ml_space *space, u64 addr)
 {
 	struct ml_point *point = bpf_ringbuf_reserve(&events, sizeof(*point), 0);
 
@@ -104,7 +103,7 @@ INLINE void send_point(u16 op, u32 space, u64 addr)
 	pause_if_full();
 }
 
-INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
+INLINE void send_range(u16 op, struct ml_space *space, u64 addr, u64 size)
 {
 	struct ml_range *range = bpf_ringbuf_reserve(&events, sizeof(*range), 0);
 
@@ -118,7 +117,7 @@ INLINE void send_range(u16 op, u32 space, u64 addr, u64 size)
 	pause_if_full();
 }
 
-INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
+INLINE void send_alloc(u16 op, struct ml_space *space, u64 addr, u64 size, u64 stack)
 {
 	struct ml_alloc *alloc = bpf_ringbuf_reserve(&events, sizeof(*alloc), 0);
 
@@ -137,17 +136,17 @@ INLINE void send_alloc(u16 op, u32 space, u64 addr, u64 size, u64 stack)
 INLINE void send_with_stack(struct pt_regs *regs, u16 op, struct ml_space *space, u64 addr,
 			    u64 size)
 {
-	u64 stack = record_stack(regs, bpf_get_current_task_btf(), space,
-				 bpf_get_current_pid_tgid() >> 32);
+	u64 stack = record_stack(regs, bpf_get_current_task_btf(), space, space->pid);
 
-	send_alloc(op, space->id, addr, size, stack);
+	send_alloc(op, space, addr, size, stack);
 }
 
 SEC("uprobe/enter_alloc")
 int enter_alloc(struct pt_regs *regs)
 {
-	u16 op = (u16)bpf_get_attach_cookie(regs);
-	struct call *call = begin_call(regs, op);
+	u32 cookie = (u32)bpf_get_attach_cookie(regs);
+	u16 op = cookie;
+	struct call *call = begin_call(regs, cookie);
 
 	if (!call)
 		return 0;
@@ -175,8 +174,9 @@ int enter_alloc(struct pt_regs *regs)
 SEC("uprobe/enter_realloc")
 int enter_realloc(struct pt_regs *regs)
 {
-	u16 op = (u16)bpf_get_attach_cookie(regs);
-	struct call *call = begin_call(regs, op);
+	u32 cookie = (u32)bpf_get_attach_cookie(regs);
+	u16 op = cookie;
+	struct call *call = begin_call(regs, cookie);
 	struct ml_space *space = current_space();
 
 	if (!call)
@@ -192,7 +192,7 @@ int enter_realloc(struct pt_regs *regs)
 	if (!call->addr || !space)
 		return 0;
 	if (forget_block(space->id, call->addr))
-		send_point(ML_OP_REALLOC_RELEASE, space->id, call->addr);
+		send_point(ML_OP_REALLOC_RELEASE, space, call->addr);
 	else
 		call->addr = 0; /* it was left out: as if there were no old block */
 	return 0;
@@ -242,9 +242,9 @@ int leave_alloc(struct pt_regs *regs)
 		/* realloc(p, 0) freed the block; any other NULL left it alone */
 		if (call.size) {
 			remember_block(space->id, call.addr);
-			send_point(ML_OP_REALLOC_FAILED, space->id, call.addr);
+			send_point(ML_OP_REALLOC_FAILED, space, call.addr);
 		} else {
-			send_alloc(op, space->id, 0, 0, 0);
+			send_alloc(op, space, 0, 0, 0);
 		}
 		return 0;
 	}
@@ -255,9 +255,9 @@ int leave_alloc(struct pt_regs *regs)
 		return 0;
 	}
 	if (is_realloc && call.addr) /* the old block is freed, the new one left out */
-		send_alloc(op, space->id, 0, 0, 0);
+		send_alloc(op, space, 0, 0, 0);
 	if (replaces_recorded(space->id, addr))
-		send_point(ML_OP_FREE, space->id, addr);
+		send_point(ML_OP_FREE, space, addr);
 	return 0;
 }
 
@@ -285,13 +285,13 @@ int enter_free(struct pt_regs *regs)
 	if (!regs->rdi || !is_recording() || within_call(regs, op))
 		return 0;
 	space = current_space();
-	if (!space)
+	if (!is_probed_by(space, cookie))
 		return 0;
 	/* free has no return probe that would tell that another free called it */
 	if (cookie & ML_COOKIE_CHECK_CALLER && caller_flags(regs, space) & ML_MAPPING_WRAPPER)
 		return 0;
 	if (forget_block(space->id, regs->rdi))
-		send_point(op, space->id, regs->rdi);
+		send_point(op, space, regs->rdi);
 	return 0;
 }
 
@@ -305,25 +305,26 @@ INLINE u64 whole_pages(u64 bytes)
 SEC("uprobe/enter_map")
 int enter_map(struct pt_regs *regs)
 {
-	u16 op = (u16)bpf_get_attach_cookie(regs);
+	u32 cookie = (u32)bpf_get_attach_cookie(regs);
+	u16 op = cookie;
 	struct ml_space *space = current_space();
 	struct call *call;
 	u64 second, third;
 	int inside;
 
-	if (counting || !space || !is_recording() || within_call(regs, op))
+	if (counting || !is_recording() || !is_probed_by(space, cookie) || within_call(regs, op))
 		return 0;
 	/* free() calls munmap, and has no return probe that would tell */
 	inside = caller_flags(regs, space) & ML_MAPPING_INNER;
 	if (inside && op == ML_OP_MUNMAP) {
 		/* a thread's stack, or the allocator's own: the replay knows which */
-		send_range(ML_OP_MUNMAP_INNER, space->id, regs->rdi, whole_pages(regs->rsi));
+		send_range(ML_OP_MUNMAP_INNER, space, regs->rdi, whole_pages(regs->rsi));
 		return 0;
 	}
 	/* of what libc maps for itself, a thread's stack alone is the program's */
 	if (inside && !(op == ML_OP_MMAP && regs->rcx & MAP_STACK))
 		return 0;
-	call = begin_call(regs, op);
+	call = begin_call(regs, cookie);
 	if (!call)
 		return 0;
 	/* volatile: else clang picks the register by address, which the verifier forbids */
@@ -332,9 +333,9 @@ int enter_map(struct pt_regs *regs)
 	call->addr = regs->rdi;
 	call->size = whole_pages(op == ML_OP_MREMAP ? third : second);
 	if (op == ML_OP_MUNMAP)
-		send_range(ML_OP_MUNMAP, space->id, call->addr, call->size);
+		send_range(ML_OP_MUNMAP, space, call->addr, call->size);
 	else if (op == ML_OP_MREMAP)
-		send_range(ML_OP_MREMAP_RELEASE, space->id, call->addr, whole_pages(second));
+		send_range(ML_OP_MREMAP_RELEASE, space, call->addr, whole_pages(second));
 	return 0;
 }
 
@@ -353,36 +354,13 @@ int leave_map(struct pt_regs *regs)
 		return 0;
 	if (op == ML_OP_MUNMAP) {
 		if ((u32)result)
-			send_point(ML_OP_MUNMAP_FAILED, space->id, call.addr);
+			send_point(ML_OP_MUNMAP_FAILED, space, call.addr);
 	} else if (result == ~0ULL) { /* MAP_FAILED */
 		if (op == ML_OP_MREMAP)
-			send_point(ML_OP_MREMAP_FAILED, space->id, call.addr);
+			send_point(ML_OP_MREMAP_FAILED, space, call.addr);
 	} else {
 		send_with_stack(regs, op, space, result, call.size);
 	}
-	return 0;
-}
-
-/* exec: the old address space is gone with all that it held; what follows is another program's. */
-SEC("raw_tp/sched_process_exec")
-int on_exec(void *ctx)
-{
-	struct ml_space *space = current_space();
-	u32 zero = 0;
-	u32 *last = bpf_map_lookup_elem(&last_space, &zero);
-	struct ml_point *exec;
-
-	if (!space || !last)
-		return 0;
-	space->id = __sync_fetch_and_add(last, 1) + 1;
-	space->table = ML_EMPTY_TABLE;
-	exec = bpf_ringbuf_reserve(&events, sizeof(*exec), 0);
-	if (!exec) {
-		count(ML_LOST_RELEASE_RING_FULL);
-		return 0;
-	}
-	fill_head(exec, ML_RECORD_EXEC, 0, space->id, 0);
-	bpf_ringbuf_submit(exec, BPF_RB_FORCE_WAKEUP);
 	return 0;
 }
 

@@ -44,7 +44,9 @@ enum ml_record {
 	ML_RECORD_ALLOC = 3, /* struct ml_alloc */
 	ML_RECORD_STACK = 4, /* struct ml_stack */
 	ML_RECORD_SAMPLE = 5, /* struct ml_sample, in tests only */
-	ML_RECORD_EXEC = 6,  /* struct ml_point: `space` is the new one, no op, no address */
+	ML_RECORD_EXEC = 6,  /* struct ml_point: `space` is the new one, `addr` the parent's pid, no op */
+	ML_RECORD_FORK = 7,  /* struct ml_point of the child: `tid` the parent's pid, `addr` its space */
+	ML_RECORD_EXIT = 8,  /* struct ml_point: `addr` as waitpid() tells it, `op` 1 for an OOM kill */
 };
 
 /* Why a walk ended. */
@@ -65,7 +67,8 @@ enum ml_counter {
 	ML_DEFECT_STACK_UNREAD = 4,
 	ML_DEFECT_SET_FULL = 5,
 	ML_DEFECT_MAPPINGS_LATE = 6, /* counts openings of libraries */
-	ML_COUNTERS = 7,
+	ML_LOST_NO_SPACE = 7, /* counts processes */
+	ML_COUNTERS = 8,
 };
 
 /* Head of every event. 32 bytes. */
@@ -135,6 +138,8 @@ struct ml_sample {
 
 /* In a probe's cookie, above the operation's number: leave out calls from wrappers. */
 #define ML_COOKIE_CHECK_CALLER (1 << 16)
+/* Likewise: the probe fires in every process, and is for those without probes of their own. */
+#define ML_COOKIE_EVERYWHERE (1 << 17)
 
 /* An executable mapping. 40 bytes. */
 struct ml_mapping {
@@ -162,10 +167,26 @@ struct ml_mapping_table {
 	struct ml_mapping rows[ML_MAX_MAPPINGS];
 };
 
-/* An address space that is recorded, by tgid. */
+/* Processes that are known at once: those recorded, and children that share memory with them. */
+#define ML_MAX_SPACES 1024
+
+/* The process has probes of its own. */
+#define ML_SPACE_OWN 1
+/* The process shares the address space of process `pid` (vfork): what it does, that one does. */
+#define ML_SPACE_ALIAS 2
+/* It was just forked: it is held before its first instruction. */
+#define ML_SPACE_FORKED 4
+/* It has executed a program whose libraries are not mapped yet: it is held when they are. */
+#define ML_SPACE_STARTING 8
+
+/* A process that is recorded, by tgid. 24 bytes; `id` and `table` change together. */
 struct ml_space {
 	u32 id;
 	u32 table; /* index of its current ml_mapping_table */
+	u32 pid;   /* whose address space it is */
+	u32 flags; /* ML_SPACE_… */
+	u32 exec_tid; /* the thread that executed the program, as it was called before */
+	u32 unused;
 };
 
 /* A heap block, as key of the set of recorded ones. 16 bytes. */
@@ -208,16 +229,32 @@ enum ml_recording {
 	ML_CLOSED = 0, /* before and after */
 	ML_OPEN = 1,
 	ML_OPEN_FILTERED = 2, /* probes fire for every process: those not in `spaces` are none of ours */
+	ML_PREPARING = 3, /* nothing is recorded yet, but processes are held where they must be */
 };
 
-/* Stops of a process because the ring was nearly full. 24 bytes. */
-struct ml_stops {
-	u64 last_ns; /* the last one, CLOCK_MONOTONIC */
+/* Why a process is stopped. Each reason is answered for itself; it goes on when none is left. */
+enum ml_stop_reason {
+	ML_STOP_RING_FULL = 0, /* until the ring is drained */
+	ML_STOP_HELD = 1,      /* until its probes are on: at fork, exec, and when it is loaded */
+	ML_STOP_REASONS = 2,
+};
+
+/* Stops of a process for one reason. 16 bytes. */
+struct ml_stop_count {
 	u64 begun;
 	u64 sent; /* never more than begun, and the same when all is told */
 };
 
-/* A library was opened or closed; the thread waits for the answer to its ticket. 16 bytes. */
+/* Stops of a process. 40 bytes. */
+struct ml_stops {
+	u64 last_ns; /* the last one for a full ring, CLOCK_MONOTONIC */
+	struct ml_stop_count by_reason[ML_STOP_REASONS];
+};
+
+/*
+ * User space is to look at a process. 16 bytes. With a ticket: a library was opened or closed, and
+ * the thread waits for the answer. Without: it is held, or was forked.
+ */
 struct ml_map_change {
 	u64 ticket; /* from 1 */
 	u32 pid;
@@ -245,7 +282,8 @@ ML_SIZE(struct ml_mapping_table, 8 + 40 * ML_MAX_MAPPINGS);
 ML_SIZE(struct ml_block, 16);
 ML_SIZE(struct ml_tally, 16);
 ML_SIZE(struct ml_unwind_row, 8);
-ML_SIZE(struct ml_stops, 24);
+ML_SIZE(struct ml_space, 24);
+ML_SIZE(struct ml_stops, 40);
 ML_SIZE(struct ml_map_change, 16);
 ML_SIZE(struct ml_exit, 12);
 

@@ -35,12 +35,20 @@ struct {
 } seen SEC(".maps");
 
 /* enum ml_recording */
-INLINE u32 is_recording(void)
+INLINE u32 recording_state(void)
 {
 	u32 zero = 0;
 	u32 *recording = bpf_map_lookup_elem(&control, &zero);
 
 	return recording ? *(volatile u32 *)recording : ML_CLOSED;
+}
+
+/* As above, but ML_CLOSED while nothing is recorded yet. */
+INLINE u32 is_recording(void)
+{
+	u32 recording = recording_state();
+
+	return recording == ML_PREPARING ? ML_CLOSED : recording;
 }
 
 /*

@@ -2,7 +2,19 @@
 -- DuckDB:  duckdb -c ".read schemas/outstanding.sql"  in the directory of trace.parquet.
 --
 -- The order is that of the file (file_row_number), never that of ts.
-WITH event AS (
+WITH process AS (
+    SELECT pid, space, op,
+           lead(op) OVER by_pid AS next_op, lead(space) OVER by_pid AS next_space
+    FROM read_parquet('trace.parquet', file_row_number = true)
+    WHERE op IN ('process', 'exit')
+    WINDOW by_pid AS (PARTITION BY pid ORDER BY file_row_number)
+),
+-- exec: a process goes on in another address space, and the old one is gone with all that it held.
+ended AS (
+    SELECT space FROM process
+    WHERE op = 'process' AND next_op = 'process' AND next_space <> space
+),
+event AS (
     SELECT
         file_row_number AS row, pid, tid, space, domain, op, addr, size, stack_id,
         -- A call that fails is told by the thread's next event of the domain that is an outcome.
@@ -14,7 +26,7 @@ WITH event AS (
                    'munmap', 'munmap_inner', 'munmap_failed',
                    'mremap_release', 'mremap', 'mremap_failed') AS family
         FROM read_parquet('trace.parquet', file_row_number = true)
-        WHERE domain IS NOT NULL
+        WHERE domain IS NOT NULL AND space NOT IN (SELECT space FROM ended)
     )
 ),
 -- Every event that changes what is allocated; a release that failed or has not returned does not.
@@ -31,7 +43,8 @@ change AS (
       AND NOT (op IN ('munmap', 'munmap_inner') AND coalesce(next_op = 'munmap_failed', false))
       AND addr <> 0
 ),
--- Heap: the last change at an address decides.
+-- Heap: the last change at an address decides. (A forked child's free of an inherited block changes
+-- nothing: its space has no such block, and the parent's is in another one.)
 heap AS (
     SELECT 'heap' AS domain, stack_id, size AS bytes, row
     FROM change

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use memleak_trace::reader::Condition;
-use memleak_trace::{Batch, Header, SpaceId};
+use memleak_trace::{Batch, Description, Header, SpaceId};
 
 use crate::progress::Progress;
 use crate::recording::Recording;
@@ -124,6 +124,9 @@ impl Driver {
         for (row, note) in std::mem::take(&mut batch.notes) {
             self.events(&batch, from..row);
             from = row;
+            if let Description::Fork { space, .. } = note.what {
+                self.replay.fork_space(space);
+            }
             let ended = self.recording.note(note, self.until());
             self.end_space(ended);
         }

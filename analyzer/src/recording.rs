@@ -175,6 +175,8 @@ impl Recording {
                 return (before.space != space && !before.exited && !shared)
                     .then_some(before.space);
             }
+            // The replay's; the child's own description follows.
+            Description::Fork { .. } => {}
             Description::Exit { pid, status, .. } => {
                 if let Some(process) = self.processes.get_mut(&pid) {
                     process.exited = true;

@@ -9,8 +9,8 @@ mod rules;
 
 use std::path::Path;
 
-use memleak_trace::TraceReader;
 use memleak_trace::reader::Condition;
+use memleak_trace::{Description, TraceReader};
 
 use crate::progress::Progress;
 use crate::recording::Recording;
@@ -34,6 +34,9 @@ pub fn verify(path: &Path) -> anyhow::Result<Outcome> {
         for (row, note) in std::mem::take(&mut batch.notes) {
             replay.batch(&batch, from..row);
             from = row;
+            if let Description::Fork { space, .. } = note.what {
+                replay.fork_space(space);
+            }
             if let Some(space) = recording.note(note, None) {
                 replay.end_space(space);
             }

@@ -523,6 +523,47 @@ fn address_spaces_are_apart() {
     balance(&replay, "exec");
 }
 
+/// U12: a forked child frees copies of its parent's blocks: no anomaly, and the parent's stay. What it
+/// frees twice is told, its own blocks are its own, and exec ends the copy.
+#[test]
+fn forked_children_inherit() {
+    let mut replay = Replay::default();
+    replay.event(&event(0, 1, (1, Malloc, 0x10, 100)));
+    replay.event(&event(1, 1, (1, Mmap, 10 * P, P)));
+    replay.fork_space(SpaceId(2));
+    let child = [
+        (2, Malloc, 0x20, 7),
+        (2, Free, 0x10, 0),
+        (2, Free, 0x10, 0),
+        (2, Munmap, 10 * P, P),
+        (2, ReallocRelease, 0x30, 0),
+        (2, Realloc, 0x40, 9),
+        (2, Munmap, 20 * P, P),
+        (2, MunmapFailed, 20 * P, 0),
+    ];
+    for (ts, step) in (2..).zip(child) {
+        replay.event(&event(ts, 2, step));
+    }
+    assert_eq!(
+        outstanding(&replay, Domain::Heap),
+        [(0x10, 100), (0x20, 7), (0x40, 9)]
+    );
+    assert_eq!(outstanding(&replay, Domain::Mapping), [(10 * P, P)]);
+    assert_eq!(replay.inherited_frees(), 3);
+    assert_eq!(
+        replay.anomalies(),
+        Anomalies {
+            already_freed: 1,
+            ..NONE
+        }
+    );
+    replay.end_space(SpaceId(2));
+    replay.event(&event(20, 2, (2, Free, 0x50, 0)));
+    assert_eq!(outstanding(&replay, Domain::Heap), [(0x10, 100)]);
+    assert_eq!(replay.anomalies().free_before_attach, 1);
+    balance(&replay, "fork");
+}
+
 /// The stack, operation and process that allocated are what is charged, whoever frees.
 #[test]
 fn sites_are_stack_operation_and_process() {

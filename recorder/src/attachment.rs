@@ -1,8 +1,13 @@
 //! The probes in the processes that are recorded, and all that keeps them right while those run:
-//! mappings, libraries opened later, and the threads that the probes hang on.
+//! mappings, libraries opened later, and the threads that the probes hang on. [`follow`] looks after
+//! processes that begin, execute and end, [`start`] after a command that is started to be recorded.
+
+mod follow;
+mod start;
 
 use std::collections::{BTreeSet, HashSet};
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -11,19 +16,27 @@ use memleak_trace::stack::Location;
 use memleak_trace::{Description, FileId, FrameId, SpaceId};
 
 use crate::cli::Options;
+use crate::commands::Commands;
 use crate::discover::Discovery;
 use crate::functions::Shape;
 use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
-use crate::layout::Recording;
+use crate::layout::{MAX_PROCESSES, Recording, SPACE_OWN, Space};
 use crate::modules::Modules;
 use crate::openings::{Openings, hold_ns};
-use crate::preflight::target::{Target, executable};
+use crate::preflight::target::Target;
 use crate::process::Process;
+use crate::stops::Stops;
 use crate::symbolize::Request;
 use crate::talk::say;
+use crate::watchdog;
 
-/// Room for the unwind rows of libraries that are opened later.
-const SPARE_ROWS: usize = 512 * 1024;
+/// Room for the unwind rows of libraries that are opened later, and of programs that children
+/// execute: 8 bytes each.
+fn spare_rows(follow: bool) -> usize {
+    const OPENED: usize = 512 * 1024;
+    const EXECUTED: usize = 2 * 1024 * 1024;
+    if follow { EXECUTED } else { OPENED }
+}
 
 /// Mappings are not read again for this long after they were read in vain.
 const REFRESH_PAUSE: Duration = Duration::from_millis(500);
@@ -32,6 +45,8 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(500);
 /// others on the same files (measured: 140 ns per pair and process). More share one set that fires
 /// in every process of the machine.
 const OWN_PROBES: usize = 8;
+
+const SHARED_PROBES: &str = "more than 8 processes: the probes of further ones fire in every process that uses these files, and slow it down";
 
 /// A probe, and the process it is for; `None` for every process.
 #[derive(Clone, Debug)]
@@ -43,19 +58,32 @@ pub struct Probe {
 /// The recorded processes with their probes.
 pub struct Attachment {
     kernel: Kernel,
+    stops: Arc<Stops>,
     openings: Openings,
+    commands: Arc<Commands>,
     modules: Modules,
     discovery: Discovery,
     probes: Vec<Probe>,
     processes: Vec<Process>,
     /// The files whose probes fire in every process.
     probed_everywhere: HashSet<FileId>,
+    /// Whether there are such probes: for the processes that have none of their own.
+    shared: bool,
+    /// How many processes were given probes of their own.
+    own_count: usize,
+    /// Places for processes that are not in use.
+    free_slots: Vec<u32>,
+    /// Processes that were adopted, until [`Attachment::newcomers`] is asked.
+    newcomers: Vec<i32>,
+    /// Losses to be told.
+    losses: Vec<Description>,
+    /// Whether it was told that there are too many processes.
+    told_too_many: bool,
+    is_open: bool,
 }
 
 impl Attachment {
     /// Finds the allocators, loads the probes and attaches them. They do not record yet.
-    ///
-    /// `options.verbose` shows the kernel's log where it refuses them.
     pub fn attach(
         targets: Vec<Target>,
         options: &Options,
@@ -64,6 +92,7 @@ impl Attachment {
         let mut modules = Modules::new();
         let mut discovery = Discovery::default();
         let mut processes = Vec::new();
+        let shared = targets.len() > OWN_PROBES;
         for (slot, target) in (0u32..).zip(targets) {
             let pid = target.pid;
             let space = SpaceId(slot as i32 + 1);
@@ -72,10 +101,51 @@ impl Attachment {
             if !discovery.defines_malloc(modules.mapped(space)) {
                 bail!(no_allocator(&target, modules.mapped(space)));
             }
-            let process = Process::new(target, space, slot);
+            let process = Process::new(target, space, slot, !shared);
             processes.push(process.with_context(|| format!("process {pid} has ended"))?);
         }
-        let rows = 2 * discovery.row_count() + SPARE_ROWS;
+        let mut attachment = Attachment::load(modules, discovery, options, page_size)?;
+        let count = processes.len();
+        attachment.free_slots.retain(|slot| *slot >= count as u32);
+        attachment.kernel.set_spaces(count as u32)?;
+        attachment.shared = shared;
+        attachment.own_count = if shared { 0 } else { count };
+        attachment.processes = processes;
+        for index in 0..count {
+            let process = &attachment.processes[index];
+            attachment.kernel.introduce(
+                process.pid() as u32,
+                Space {
+                    id: process.space.0 as u32,
+                    pid: process.pid() as u32,
+                    flags: if shared { 0 } else { SPACE_OWN },
+                    ..Space::default()
+                },
+            )?;
+            attachment.tell_mappings(index)?;
+        }
+        attachment.watch_processes(options.follow)?;
+        for index in 0..count {
+            for (probe, scope) in attachment.missing_probes(index) {
+                attachment.kernel.attach(&probe.point, scope)?;
+                attachment.probes.push(probe);
+            }
+        }
+        if shared {
+            attachment.kernel.share_with_children()?;
+            say(format_args!("{SHARED_PROBES}"));
+        }
+        Ok(attachment)
+    }
+
+    /// Loads the probes; no process is known yet.
+    fn load(
+        modules: Modules,
+        discovery: Discovery,
+        options: &Options,
+        page_size: u64,
+    ) -> anyhow::Result<Attachment> {
+        let rows = 2 * discovery.row_count() + spare_rows(options.follow);
         let mut kernel = Kernel::load(LoadOptions {
             ring_bytes: options.ring_bytes,
             row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
@@ -85,38 +155,45 @@ impl Attachment {
             tracked_blocks: options.tracked_blocks,
             counting: options.estimate,
             hold_ns: hold_ns(),
+            follow: options.follow,
             sample_every: 0,
         })
         .map_err(|error| explain(error, options.verbose))?;
         let openings = kernel.take_openings()?;
-        let count = processes.len();
-        let mut attachment = Attachment {
+        let stops = Arc::new(kernel.stops()?);
+        Ok(Attachment {
             kernel,
+            stops,
             openings,
+            commands: Arc::new(Commands::default()),
             modules,
             discovery,
             probes: Vec::new(),
-            processes,
+            processes: Vec::new(),
             probed_everywhere: HashSet::new(),
-        };
-        attachment.kernel.set_spaces(count as u32)?;
-        for index in 0..count {
-            attachment.tell_mappings(index)?;
-        }
-        attachment.kernel.attach_exec()?;
-        attachment.kernel.attach_exits()?;
-        for index in 0..count {
-            for (probe, scope) in attachment.missing_probes(index) {
-                attachment.kernel.attach(&probe.point, scope)?;
-                attachment.probes.push(probe);
-            }
-        }
-        if attachment.is_shared() {
+            shared: false,
+            own_count: 0,
+            free_slots: (0..MAX_PROCESSES as u32).rev().collect(),
+            newcomers: Vec::new(),
+            losses: Vec::new(),
+            told_too_many: false,
+            is_open: false,
+        })
+    }
+
+    /// From here on processes may be held: somebody must let them go whatever becomes of us.
+    fn watch_processes(&mut self, follow: bool) -> anyhow::Result<()> {
+        watchdog::start(&self.stops)
+            .context("cannot start the watchdog, without which the target may stay stopped")?;
+        self.kernel.set_recording(Recording::Preparing)?;
+        self.kernel.attach_births(follow)?;
+        if follow {
             say(format_args!(
-                "more than {OWN_PROBES} processes: their probes fire in every process that uses these files, and slow it down"
+                "following children: up to {OWN_PROBES} processes have probes of their own, and as long as no more are met, every system call of this machine takes some 0.1 µs longer"
             ));
         }
-        Ok(attachment)
+        self.kernel.attach_exits()?;
+        Ok(())
     }
 
     pub fn processes(&self) -> &[Process] {
@@ -130,11 +207,8 @@ impl Attachment {
     /// Opens the recording for all probes at once. Returns the mappings that were made since the
     /// processes were looked at: from here on, the loader tells of them.
     pub fn open(&mut self) -> anyhow::Result<Vec<Module>> {
-        let recording = match self.is_shared() {
-            true => Recording::OpenFiltered,
-            false => Recording::Open,
-        };
-        self.kernel.set_recording(recording)?;
+        self.is_open = true;
+        self.tell_recording()?;
         let mut new = Vec::new();
         for index in 0..self.processes.len() {
             new.extend(self.refresh(index)?);
@@ -142,21 +216,40 @@ impl Attachment {
         Ok(new)
     }
 
+    fn tell_recording(&mut self) -> Result<(), KernelError> {
+        self.kernel
+            .set_recording(match (self.is_open, self.shared) {
+                (false, _) => Recording::Preparing,
+                (true, false) => Recording::Open,
+                (true, true) => Recording::OpenFiltered,
+            })
+    }
+
+    /// What the recorder has stopped.
+    pub fn stops(&self) -> Arc<Stops> {
+        Arc::clone(&self.stops)
+    }
+
+    /// Command lines of programs started while recording.
+    pub fn commands(&self) -> Arc<Commands> {
+        Arc::clone(&self.commands)
+    }
+
     /// Readable when a thread waits for [`Attachment::opened`].
     pub fn openings(&self) -> BorrowedFd<'_> {
         self.openings.descriptor()
     }
 
-    /// Learns what libraries were opened and closed, and lets the threads go on that did it. Never
-    /// waits. Returns the mappings that are new.
+    /// Learns what libraries were opened and closed, and which processes began, and lets go on what
+    /// waits for that. Never waits. Returns the mappings that are new.
     pub fn opened(&mut self) -> anyhow::Result<Vec<Module>> {
         let mut new = Vec::new();
         while let Some(opening) = self.openings.next() {
-            if let Some(index) = self
-                .processes
-                .iter()
-                .position(|known| known.pid() == opening.pid)
-            {
+            if !opening.waits_for_answer() {
+                new.extend(self.look_at(opening.pid)?);
+                continue;
+            }
+            if let Some(index) = self.index_of(opening.pid) {
                 new.extend(self.refresh(index)?);
             }
             self.openings.answer(opening);
@@ -189,17 +282,6 @@ impl Attachment {
         self.refresh(index)
     }
 
-    /// A process executed another program: nothing is left of what was mapped. Returns what is.
-    pub fn exec(&mut self, pid: i32, space: SpaceId) -> anyhow::Result<Vec<Module>> {
-        let Some(index) = self.processes.iter().position(|known| known.pid() == pid) else {
-            return Ok(Vec::new());
-        };
-        let process = &mut self.processes[index];
-        process.space = space;
-        process.target.executable = executable(pid);
-        self.refresh(index)
-    }
-
     fn refresh(&mut self, index: usize) -> anyhow::Result<Vec<Module>> {
         let process = &mut self.processes[index];
         let before = self.modules.mapped(process.space).len();
@@ -223,7 +305,9 @@ impl Attachment {
         if !missing.is_empty() {
             self.attach_again(&missing);
             let probes: Vec<Probe> = missing.into_iter().map(|(probe, _)| probe).collect();
-            print_probes(&probes);
+            if self.is_open && self.is_news(&probes) {
+                print_probes(&probes);
+            }
             self.probes.extend(probes);
         }
         Ok(new)
@@ -232,12 +316,12 @@ impl Attachment {
     /// Probes live as long as the thread they name: when it has ended and the process has not, they
     /// move to another one. What was allocated in between is lost, and nobody knows how much it was.
     pub fn keep_probing(&mut self) -> Vec<Description> {
-        if self.is_shared() {
-            return Vec::new(); // their probes hang on no thread
-        }
-        let mut losses = Vec::new();
+        let mut losses = std::mem::take(&mut self.losses);
         for index in 0..self.processes.len() {
             let process = &mut self.processes[index];
+            if !process.own {
+                continue; // its probes hang on no thread
+            }
             let pid = process.pid();
             let Some(moved) = process.follow_thread() else {
                 continue;
@@ -304,41 +388,50 @@ impl Attachment {
         }
     }
 
-    /// Whether the processes share one set of probes.
-    fn is_shared(&self) -> bool {
-        self.processes.len() > OWN_PROBES
-    }
-
     fn index(&self, space: SpaceId) -> Option<usize> {
         self.processes
             .iter()
             .position(|process| process.space == space)
     }
 
+    fn index_of(&self, pid: i32) -> Option<usize> {
+        self.processes
+            .iter()
+            .position(|process| process.pid() == pid)
+    }
+
+    /// Whether one of these is in an object that had none.
+    fn is_news(&self, probes: &[Probe]) -> bool {
+        let is_known = |object: &str| self.probes.iter().any(|known| known.point.object == object);
+        probes.iter().any(|probe| !is_known(&probe.point.object))
+    }
+
     /// The probes that a process needs and does not have, releases first; from now on it has them.
     fn missing_probes(&mut self, index: usize) -> Vec<(Probe, Scope)> {
-        let shared = self.is_shared();
         let process = &mut self.processes[index];
-        let probed = match shared {
-            true => &mut self.probed_everywhere,
-            false => &mut process.probed,
+        let mapped = self.modules.mapped(process.space);
+        let files: Vec<FileId> = mapped.iter().filter_map(|module| module.file).collect();
+        let new_in = |probed: &mut HashSet<FileId>| -> Vec<FileId> {
+            let new = files.iter().filter(|file| probed.insert(**file));
+            new.copied().collect()
         };
-        let files: Vec<FileId> = self
-            .modules
-            .mapped(process.space)
-            .iter()
-            .filter_map(|module| module.file)
-            .filter(|file| probed.insert(*file))
-            .collect();
-        let (pid, scope) = match shared {
-            true => (None, Scope::Everywhere),
-            false => (Some(process.pid()), Scope::ProcessOf(process.task())),
-        };
-        self.discovery
-            .points(&files)
-            .into_iter()
-            .map(|point| (Probe { pid, point }, scope))
-            .collect()
+        let mut missing = Vec::new();
+        if process.own {
+            let (pid, scope) = (Some(process.pid()), Scope::ProcessOf(process.task()));
+            let points = self.discovery.points(&new_in(&mut process.probed));
+            missing.extend(
+                points
+                    .into_iter()
+                    .map(|point| (Probe { pid, point }, scope)),
+            );
+        }
+        // Children of a process with probes of its own are served by these.
+        if self.shared {
+            let points = self.discovery.points(&new_in(&mut self.probed_everywhere));
+            let everywhere = |point| (Probe { pid: None, point }, Scope::Everywhere);
+            missing.extend(points.into_iter().map(everywhere));
+        }
+        missing
     }
 
     /// Attaches probes while recording; a failure is told, and the others go on.
@@ -362,7 +455,8 @@ impl Attachment {
                 "memleak-record: no room for the unwind information of {path}: stacks may end there"
             ));
         }
-        match self.kernel.set_mappings(process.place(), &rows) {
+        let over = if process.own { 0 } else { SPACE_OWN };
+        match self.kernel.set_mappings(process.place(), &rows, over) {
             Err(error @ KernelError::TooManyMappings { .. }) => {
                 say(format_args!("memleak-record: {error}"));
                 Ok(())

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 const LOOKUP: libc::c_int = 1;
 const UPDATE: libc::c_int = 2;
+const DELETE: libc::c_int = 3;
 const NEXT_KEY: libc::c_int = 4;
 
 /// `union bpf_attr` for commands on elements.
@@ -61,6 +62,12 @@ pub fn lookup<T: aya::Pod + Default>(map: BorrowedFd<'_>, key: u32) -> Option<T>
     let at = std::ptr::from_ref(&key) as u64;
     call(LOOKUP, map, at, (&raw mut value).cast()).ok()?;
     Some(value)
+}
+
+/// Takes `key` out; whether it was there.
+pub fn delete(map: BorrowedFd<'_>, key: u32) -> bool {
+    let at = std::ptr::from_ref(&key) as u64;
+    call(DELETE, map, at, std::ptr::null()).is_ok()
 }
 
 /// Puts `value` at `key`. `T` must be the map's type of values.

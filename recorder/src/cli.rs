@@ -29,8 +29,12 @@ pub enum Request {
 /// How to record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The processes to record: one or more, each once.
+    /// The processes to record, each once; none if a command is started.
     pub pids: Vec<i32>,
+    /// The command to start and to record: its words.
+    pub command: Option<Vec<OsString>>,
+    /// Record children, too.
+    pub follow: bool,
     /// Where the trace goes; a name made of pid and date if `None`.
     pub output: Option<PathBuf>,
     /// Replace an existing file.
@@ -94,6 +98,9 @@ EXAMPLES:
     Record it for 30 seconds:
         sudo memleak-record -p 1234 --duration 30s
 
+    Start a program and record it from its first instruction, with its children:
+        sudo memleak-record --follow -o trace.parquet -- ./server --port 80
+
     Record two processes in one trace:
         sudo memleak-record -p 1234,1235 -o trace.parquet
 
@@ -118,7 +125,7 @@ EXAMPLES:
     Then look at what is outstanding:
         memleak-analyze trace.parquet";
 
-const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it); \
+const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it), or start one with -- COMMAND; \
                          tracing the kernel, as memleak does without a target, is not built yet";
 
 const TOO_MANY_TARGETS: &str = "at most 64 processes can be recorded at once";
@@ -129,11 +136,25 @@ const TOO_MANY_TARGETS: &str = "at most 64 processes can be recorded at once";
 /// at Ctrl-C, SIGTERM, --duration, or when the target ends. Then memleak-analyze reads the file.
 #[derive(Debug, Parser)]
 #[command(name = "memleak-record", version, after_help = EXAMPLES)]
-#[command(override_usage = "memleak-record -p PID [OPTIONS]")]
+#[command(
+    override_usage = "memleak-record -p PID [OPTIONS]\n       memleak-record [OPTIONS] -- COMMAND [ARGS…]"
+)]
 struct Args {
     /// Process to record; several: -p 12,13 or -p 12 -p 13.
     #[arg(short, long, value_name = "PID", value_delimiter = ',', value_parser = clap::value_parser!(i32).range(1..))]
     pid: Vec<i32>,
+
+    /// Command to start and to record, as the user who called sudo; its exit status is passed on.
+    #[arg(last = true, value_name = "COMMAND", conflicts_with = "pid")]
+    command: Vec<OsString>,
+
+    /// The same as one text, split at blanks, as memleak has it.
+    #[arg(short, value_name = "COMMAND", conflicts_with_all = ["pid", "command"])]
+    c: Option<String>,
+
+    /// Record children, too: after fork, vfork and exec, until the last of them has ended.
+    #[arg(long)]
+    follow: bool,
 
     /// Trace file to write [default: memleak-PID-DATE.parquet].
     #[arg(short, long, value_name = "FILE", value_parser = output_path)]
@@ -165,7 +186,7 @@ struct Args {
 
     /// Record nothing: count calls for 5 s (or --duration), then print what recording would cost,
     /// and which sampling would make it cheap.
-    #[arg(long, conflicts_with_all = ["trace", "output"])]
+    #[arg(long, conflicts_with_all = ["trace", "output", "command", "c", "follow"])]
     estimate: bool,
 
     /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
@@ -244,13 +265,17 @@ where
     let mut seen = HashSet::new();
     pids.retain(|pid| seen.insert(*pid));
     let refuse = |kind, text: &str| Err(Refusal(Args::command().error(kind, text)));
+    let command = command(args.command, args.c);
     match pids.len() {
+        0 if command.is_some() => {}
         0 => return refuse(ErrorKind::MissingRequiredArgument, NO_TARGET),
         1..=MAX_PROCESSES => {}
         _ => return refuse(ErrorKind::TooManyValues, TOO_MANY_TARGETS),
     }
     Ok(Request::Record(Options {
         pids,
+        command,
+        follow: args.follow,
         output: args.output,
         force: args.force,
         duration: args.duration,
@@ -280,6 +305,14 @@ pub fn generate(document: Document, out: &mut dyn Write) -> std::io::Result<()> 
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut command, "memleak-record", &mut text);
     out.write_all(&text)
+}
+
+/// The words of the command, in either spelling.
+fn command(words: Vec<OsString>, text: Option<String>) -> Option<Vec<OsString>> {
+    match text {
+        Some(text) => Some(text.split_whitespace().map(OsString::from).collect()),
+        None => (!words.is_empty()).then_some(words),
+    }
 }
 
 fn remarks(args: &Args) -> Vec<String> {
@@ -379,6 +412,28 @@ mod tests {
         assert_eq!(selection("-s 100").sampling, Some(Sampling::OneIn(100)));
         let by_bytes = selection("--sample-bytes 64KiB").sampling;
         assert_eq!(by_bytes, Some(Sampling::Bytes(65_536)));
+    }
+
+    /// Both spellings of a command; its options are its own, and it excludes -p.
+    #[test]
+    fn commands() {
+        let words = |line: &str| record(line).command.unwrap();
+        assert_eq!(words("memleak-record -- ls -p 1"), ["ls", "-p", "1"]);
+        let options = parse(["memleak-record", "--follow", "-c", "ls  -l /"]).unwrap();
+        let Request::Record(options) = options else {
+            panic!("{options:?}")
+        };
+        assert!(options.follow && options.pids.is_empty());
+        assert_eq!(options.command.unwrap(), ["ls", "-l", "/"]);
+        for line in [
+            "memleak-record -p 1 -- ls",
+            "memleak-record -p 1 -c ls",
+            "memleak-record -c ls -- ls",
+        ] {
+            let (code, text) = refusal(line);
+            assert!(code == 2 && text.contains("cannot be used with"), "{text}");
+        }
+        assert_eq!(record("memleak-record -p 1").command, None);
     }
 
     /// Several processes, each once, in both spellings.

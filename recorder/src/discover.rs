@@ -75,6 +75,15 @@ impl Discovery {
             .any(|point| point.symbol == "malloc")
     }
 
+    /// Whether one of these mappings is the loader's, which tells when others are mapped.
+    pub fn has_loader(&self, mapped: &[Module]) -> bool {
+        mapped
+            .iter()
+            .filter_map(|module| self.files.get(&module.file?))
+            .flat_map(|facts| &facts.points)
+            .any(|point| point.shape == Shape::Loader)
+    }
+
     /// What is known of a file.
     pub fn facts(&self, id: FileId) -> Option<&FileFacts> {
         self.files.get(&id)

@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::Sender;
 
-use crate::pauses::Pauses;
 use crate::ring_fill::RingFill;
+use crate::stops::Stops;
 
 /// Records back to back, each behind its length (u32).
 #[derive(Debug, Default)]
@@ -46,7 +46,7 @@ impl Chunk {
 /// Continues the target that was stopped because the ring was nearly full.
 #[derive(Debug)]
 pub struct Relief {
-    pub pauses: Arc<Pauses>,
+    pub stops: Arc<Stops>,
     pub fill: RingFill,
     /// Bytes that may still wait then.
     pub below: u64,
@@ -55,7 +55,7 @@ pub struct Relief {
 impl Relief {
     fn look(&self) {
         if self.fill.waiting() < self.below {
-            self.pauses.relieve();
+            self.stops.drained();
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Decodes records and writes them into the trace, on a thread of its own.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -8,11 +10,12 @@ use memleak_trace::{
     Description, Event, FrameId, Note, SpaceId, StackEnd, TraceError, TraceWriter,
 };
 
+use crate::commands::Commands;
 use crate::drain::Chunk;
 use crate::interner::Interner;
 use crate::live::Live;
 use crate::preflight::target;
-use crate::wire::{RawEvent, RawExec, Record, WireError, decode};
+use crate::wire::{RawEvent, RawExec, RawExit, RawFork, Record, WireError, decode};
 
 /// What the encoder finds in the records and cannot settle itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +27,8 @@ pub enum Finding {
     },
     /// A walk stopped at an address in no known mapping: a library was opened.
     UnknownMapping { space: SpaceId, address: u64 },
-    /// A process executed another program, in a new address space.
-    Exec { pid: i32, space: SpaceId },
+    /// A process has ended; all that it did is in the trace.
+    Exit { pid: i32, space: SpaceId },
 }
 
 /// Why encoding stopped.
@@ -72,7 +75,8 @@ impl Encoder {
         live: Option<Live>,
         chunks: Receiver<Chunk>,
         findings: Sender<Finding>,
-        progress: std::sync::Arc<Progress>,
+        progress: Arc<Progress>,
+        commands: Arc<Commands>,
     ) -> std::io::Result<Encoder> {
         let (notes, incoming) = crossbeam_channel::unbounded();
         let state = State {
@@ -81,6 +85,8 @@ impl Encoder {
             interner: Interner::default(),
             findings,
             progress,
+            commands,
+            running: HashMap::new(),
             events: 0,
         };
         let thread = std::thread::Builder::new()
@@ -114,7 +120,10 @@ struct State {
     live: Option<Live>,
     interner: Interner,
     findings: Sender<Finding>,
-    progress: std::sync::Arc<Progress>,
+    progress: Arc<Progress>,
+    commands: Arc<Commands>,
+    /// What each process runs.
+    running: HashMap<i32, String>,
     events: u64,
 }
 
@@ -186,6 +195,8 @@ impl State {
             match decode(record)? {
                 Record::Event(event) => self.event(&event)?,
                 Record::Exec(exec) => self.exec(&exec)?,
+                Record::Fork(fork) => self.fork(&fork)?,
+                Record::Exit(exit) => self.exit(&exit)?,
                 Record::Stack(stack) => {
                     let space = SpaceId(stack.space as i32);
                     if stack.end == StackEnd::NoMapping {
@@ -211,6 +222,9 @@ impl State {
         if let Some(live) = &mut self.live {
             live.note(note);
         }
+        if let Description::Process { pid, command, .. } = &note.what {
+            self.running.insert(*pid, command.clone());
+        }
         Ok(self.writer.note(note)?)
     }
 
@@ -218,17 +232,59 @@ impl State {
     fn exec(&mut self, exec: &RawExec) -> Result<(), EncodeError> {
         let pid = exec.pid as i32;
         let space = SpaceId(exec.space as i32);
+        let told = self.commands.take(space);
         let what = Description::Process {
             pid,
-            ppid: target::parent(pid).unwrap_or(0),
+            ppid: exec.ppid as i32,
             space,
-            command: target::command(pid).join(" "),
+            command: told.unwrap_or_else(|| target::command(pid).join(" ")),
         };
-        self.writer.note(&Note {
+        self.note(&Note {
             ts: exec.ts as i64,
             what,
+        })
+    }
+
+    /// A child begins as a copy of its parent.
+    fn fork(&mut self, fork: &RawFork) -> Result<(), EncodeError> {
+        let (pid, ppid) = (fork.pid as i32, fork.ppid as i32);
+        let space = SpaceId(fork.space as i32);
+        let parent_space = SpaceId(fork.parent_space as i32);
+        let ts = fork.ts as i64;
+        self.commands.take(space);
+        let command = self.running.get(&ppid).cloned();
+        self.note(&Note {
+            ts,
+            what: Description::Fork {
+                pid,
+                ppid,
+                space,
+                parent_space,
+            },
         })?;
-        let _ = self.findings.send(Finding::Exec { pid, space });
+        self.note(&Note {
+            ts,
+            what: Description::Process {
+                pid,
+                ppid,
+                space,
+                command: command.unwrap_or_else(|| target::command(pid).join(" ")),
+            },
+        })
+    }
+
+    fn exit(&mut self, exit: &RawExit) -> Result<(), EncodeError> {
+        let (pid, space) = (exit.pid as i32, SpaceId(exit.space as i32));
+        self.running.remove(&pid);
+        self.note(&Note {
+            ts: exit.ts as i64,
+            what: Description::Exit {
+                pid,
+                status: Some(exit.status),
+                out_of_memory: exit.out_of_memory,
+            },
+        })?;
+        let _ = self.findings.send(Finding::Exit { pid, space });
         Ok(())
     }
 

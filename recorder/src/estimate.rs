@@ -122,14 +122,17 @@ fn counted(options: &Options, targets: Vec<Target>, watch: &mut Watch) -> anyhow
     ));
     let end = options.duration.unwrap_or(COUNTING);
     while start.elapsed() < end {
-        match watch.wait(end.saturating_sub(start.elapsed()))? {
-            Wake::Signal => break,
+        let left = end.saturating_sub(start.elapsed());
+        match watch.wait(left, Some(attachment.openings()))? {
+            Wake::Signal(_) => break,
             Wake::Ended(_) if watch.is_over() => break,
             Wake::Ended(_) | Wake::Timeout => {}
         }
+        attachment.opened()?;
     }
     let (seconds, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds(&options.pids));
     attachment.kernel().set_recording(Recording::Closed)?;
+    attachment.stops().release_all();
     Ok(Counted {
         seconds: seconds.max(1e-3),
         cpu: (cpu - cpu_before).max(0.0),

@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
+use aya::programs::raw_trace_point::RawTracePointLinkId;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
@@ -13,14 +14,15 @@ use memleak_trace::Op;
 use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
-use crate::bpf_map;
 use crate::functions::{PROGRAMS, Shape};
 use crate::layout::{
-    Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable, Recording, Space, Tally,
+    COOKIE_EVERYWHERE, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
+    Recording, SPACE_FORKED, SPACE_OWN, Space, Tally,
 };
 use crate::openings::Openings;
-use crate::pauses::Pauses;
 use crate::row_arena::RowArena;
+use crate::stops::{Stops, keys};
+use crate::{bpf_map, bpf_program};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memleak.bpf.o"));
 
@@ -53,6 +55,8 @@ pub enum KernelError {
     },
     #[error("cannot use the map {0}: {1}")]
     Descriptor(&'static str, std::io::Error),
+    #[error("cannot tell the probes of a process: {0}")]
+    Settle(std::io::Error),
     #[error("cannot map the unwind rows: {0}")]
     Rows(std::io::Error),
     #[error(
@@ -79,6 +83,8 @@ pub struct LoadOptions {
     pub counting: bool,
     /// How long a thread that opens a library waits for [`Openings::answer`]; 0: not at all.
     pub hold_ns: u64,
+    /// Whether children are recorded.
+    pub follow: bool,
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
@@ -111,7 +117,19 @@ pub struct Kernel {
     table_generation: u32,
     /// Whether the second table of a slot is the one in use.
     second_table: std::collections::HashMap<u32, bool>,
+    /// Sees children return from fork.
+    return_hook: Option<RawTracePointLinkId>,
 }
+
+/// The programs that are not probes of functions.
+const RAW_PROGRAMS: [&str; 6] = [
+    "on_exit",
+    "on_oom",
+    "on_fork",
+    "on_return",
+    "on_exec",
+    "settle",
+];
 
 /// Whose calls a probe sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,10 +174,16 @@ impl Kernel {
             .override_global("page_size", &options.page_size, true)
             .override_global("pause_at", &options.pause_at, true)
             .override_global("hold_ns", &options.hold_ns, true)
+            .override_global("follow", &u32::from(options.follow), true)
             .override_global("sample_every", &options.sample_every, true)
             .load(OBJECT)?;
         for name in PROGRAMS {
             uprobe(&mut ebpf, name)?
+                .load()
+                .map_err(|source| KernelError::Program { name, source })?;
+        }
+        for name in RAW_PROGRAMS {
+            raw(&mut ebpf, name)?
                 .load()
                 .map_err(|source| KernelError::Program { name, source })?;
         }
@@ -173,6 +197,7 @@ impl Kernel {
             rows,
             table_generation: 0,
             second_table: std::collections::HashMap::new(),
+            return_hook: None,
         };
         // A generation of its own: what threads remember of 0 is nothing.
         kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
@@ -188,7 +213,10 @@ impl Kernel {
                 location: UProbeAttachLocation::AbsoluteOffset(
                     point.file_offset + point.displacement,
                 ),
-                cookie: Some(point.cookie),
+                cookie: Some(match scope {
+                    Scope::Everywhere if point.op.is_some() => point.cookie | COOKIE_EVERYWHERE,
+                    _ => point.cookie,
+                }),
             };
             let scope = match scope {
                 Scope::ProcessOf(task) => UProbeScope::OneProcess(task),
@@ -215,18 +243,18 @@ impl Kernel {
         (exit.ended != 0).then_some(exit)
     }
 
-    /// The counts of stops at a full ring.
-    pub fn pauses(&self) -> Result<Pauses, KernelError> {
+    /// The stops of the recorded processes.
+    pub fn stops(&self) -> Result<Stops, KernelError> {
         let own = |name| {
             let descriptor = self.map_descriptor(name)?.try_clone_to_owned();
             descriptor.map_err(|error| KernelError::Descriptor(name, error))
         };
-        Ok(Pauses::new(own("stops")?, own("continued")?))
+        Ok(Stops::new(own("stops")?, own("continued")?))
     }
 
     fn map_descriptor(&self, name: &'static str) -> Result<BorrowedFd<'_>, KernelError> {
         match self.ebpf.map(name) {
-            Some(Map::HashMap(map)) => Ok(map.fd().as_fd()),
+            Some(Map::HashMap(map) | Map::LruHashMap(map)) => Ok(map.fd().as_fd()),
             _ => Err(KernelError::Missing(name)),
         }
     }
@@ -258,8 +286,8 @@ impl Kernel {
         self.set_number("control", recording as u32)
     }
 
-    /// Tells the probes how many address spaces have numbers; exec gives the next ones. Call it
-    /// before [`Kernel::attach_exec`].
+    /// Tells the probes how many address spaces have numbers; fork and exec give the next ones. Call
+    /// it before [`Kernel::attach_births`].
     pub fn set_spaces(&mut self, count: u32) -> Result<(), KernelError> {
         self.set_number("last_space", count)
     }
@@ -269,13 +297,40 @@ impl Kernel {
         &mut self.rows
     }
 
+    /// Makes a process known to the probes, with no mappings.
+    pub fn introduce(&mut self, pid: u32, space: Space) -> Result<(), KernelError> {
+        bpf_map::update(self.map_descriptor("spaces")?, pid, &space)
+            .map_err(|error| KernelError::Descriptor("spaces", error))
+    }
+
+    /// A process as the probes know it; `None` if they do not, or it has ended.
+    pub fn space_of(&self, pid: u32) -> Option<Space> {
+        bpf_map::lookup(self.map_descriptor("spaces").ok()?, pid)
+    }
+
+    /// The processes that the probes know.
+    pub fn known_processes(&self) -> Vec<u32> {
+        self.map_descriptor("spaces")
+            .map(|map| keys(map).collect())
+            .unwrap_or_default()
+    }
+
+    /// The probes forget a process: what it does is not recorded.
+    pub fn forget(&mut self, pid: u32) {
+        if let Ok(map) = self.map_descriptor("spaces") {
+            bpf_map::delete(map, pid);
+        }
+    }
+
     /// Tells the probes the executable mappings of the process in `place` (below
-    /// [`crate::layout::MAX_PROCESSES`]), sorted by address. Mappings beyond the limit are left out,
-    /// with an error that says so after the others are in force.
+    /// [`crate::layout::MAX_PROCESSES`]), sorted by address, and that these flags of it are over.
+    /// Mappings beyond the limit are left out, with an error that says so after the others are in
+    /// force. Nothing changes if its address space is another one by now.
     pub fn set_mappings(
         &mut self,
         place: Place,
         mappings: &[MappingRow],
+        over: u32,
     ) -> Result<(), KernelError> {
         let Place { slot, pid, space } = place;
         let kept = mappings.len().min(MAX_MAPPINGS);
@@ -285,25 +340,16 @@ impl Kernel {
         *second = !*second;
         let index = EMPTY_TABLE + 1 + 2 * slot + u32::from(*second);
         self.set_table(index, self.table_generation, &mappings[..kept])?;
-        let map = self
-            .ebpf
-            .map_mut("spaces")
-            .ok_or(KernelError::Missing("spaces"))?;
-        HashMap::<_, u32, Space>::try_from(map)
-            .and_then(|mut spaces| {
-                spaces.insert(
-                    pid,
-                    Space {
-                        id: space,
-                        table: index,
-                    },
-                    0,
-                )
-            })
-            .map_err(|source| KernelError::Map {
-                name: "spaces",
-                source,
-            })?;
+        let program = raw(&mut self.ebpf, "settle")?;
+        let program = program.fd().map_err(|source| KernelError::Program {
+            name: "settle",
+            source,
+        })?;
+        bpf_program::run(
+            program.as_fd(),
+            &[pid.into(), space.into(), index.into(), over.into()],
+        )
+        .map_err(KernelError::Settle)?;
         if mappings.len() > kept {
             return Err(KernelError::TooManyMappings {
                 found: mappings.len(),
@@ -333,21 +379,49 @@ impl Kernel {
             })
     }
 
-    /// Follows the processes of `spaces` through exec.
-    pub fn attach_exec(&mut self) -> Result<(), KernelError> {
-        self.attach_raw("on_exec", "sched_process_exec")
+    /// Watches where address spaces begin: fork and exec. `follow` as it was when loaded.
+    pub fn attach_births(&mut self, follow: bool) -> Result<(), KernelError> {
+        if follow {
+            self.set_number("child_flags", SPACE_OWN | SPACE_FORKED)?;
+            self.return_hook = Some(self.attach_raw("on_return", "sys_exit")?);
+        }
+        self.attach_raw("on_fork", "sched_process_fork")?;
+        self.attach_raw("on_exec", "sched_process_exec")?;
+        Ok(())
     }
 
-    fn attach_raw(&mut self, name: &'static str, event: &str) -> Result<(), KernelError> {
-        let program: &mut RawTracePoint = self
-            .ebpf
-            .program_mut(name)
-            .ok_or(KernelError::Missing(name))?
-            .try_into()
-            .map_err(|source| KernelError::Program { name, source })?;
-        program
-            .load()
-            .and_then(|()| program.attach(event).map(drop))
+    /// From here on children have no probes of their own: they are recorded from their first
+    /// instruction by probes that fire everywhere, and need not be held.
+    pub fn share_with_children(&mut self) -> Result<(), KernelError> {
+        self.set_number("child_flags", 0)
+    }
+
+    /// Once no child is held at its return from fork any more, system calls need not pay for it.
+    pub fn leave_returns_alone(&mut self) -> Result<(), KernelError> {
+        let known = self.known_processes();
+        let is_awaited = |pid: &u32| {
+            let space = self.space_of(*pid);
+            space.is_some_and(|space| space.flags & SPACE_FORKED != 0)
+        };
+        if self.return_hook.is_none() || known.iter().any(is_awaited) {
+            return Ok(());
+        }
+        let Some(hook) = self.return_hook.take() else {
+            return Ok(());
+        };
+        const NAME: &str = "on_return";
+        raw(&mut self.ebpf, NAME)?
+            .detach(hook)
+            .map_err(|source| KernelError::Program { name: NAME, source })
+    }
+
+    fn attach_raw(
+        &mut self,
+        name: &'static str,
+        event: &str,
+    ) -> Result<RawTracePointLinkId, KernelError> {
+        raw(&mut self.ebpf, name)?
+            .attach(event)
             .map_err(|source| KernelError::Program { name, source })
     }
 
@@ -403,6 +477,13 @@ impl Kernel {
         let map = self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))?;
         Array::try_from(map).map_err(|source| KernelError::Map { name, source })
     }
+}
+
+fn raw<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoint, KernelError> {
+    ebpf.program_mut(name)
+        .ok_or(KernelError::Missing(name))?
+        .try_into()
+        .map_err(|source| KernelError::Program { name, source })
 }
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {

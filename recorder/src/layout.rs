@@ -28,6 +28,8 @@ pub const MAPPING_WRAPPER: u16 = 2;
 pub const MAX_MAPPINGS: usize = 1024;
 /// `ML_COOKIE_CHECK_CALLER`, set in a cookie above the operation's number.
 pub const COOKIE_CHECK_CALLER: u64 = 1 << 16;
+/// `ML_COOKIE_EVERYWHERE`, likewise.
+pub const COOKIE_EVERYWHERE: u64 = 1 << 17;
 
 /// `ML_MAP_ANSWERS`: a power of two.
 pub const MAP_ANSWERS: u32 = 64;
@@ -41,13 +43,29 @@ pub struct MappingTable {
     pub rows: [MappingRow; MAX_MAPPINGS],
 }
 
-/// `struct ml_space`.
+/// `struct ml_space`: a process as the probes know it.
 #[repr(C)]
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
     pub id: u32,
     pub table: u32,
+    /// Whose address space it is.
+    pub pid: u32,
+    /// `SPACE_…`.
+    pub flags: u32,
+    /// The thread that executed the program, as it was called before; 0: none did.
+    pub exec_tid: u32,
+    pub unused: u32,
 }
+
+/// `ML_SPACE_OWN`: the process has probes of its own.
+pub const SPACE_OWN: u32 = 1;
+/// `ML_SPACE_ALIAS`: it shares the address space of another one.
+pub const SPACE_ALIAS: u32 = 2;
+/// `ML_SPACE_FORKED`: it is held before its first instruction.
+pub const SPACE_FORKED: u32 = 4;
+/// `ML_SPACE_STARTING`: it is held when its first libraries are mapped.
+pub const SPACE_STARTING: u32 = 8;
 
 /// `enum ml_recording`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,15 +77,28 @@ pub enum Recording {
     Open = 1,
     /// They fire in every process, and leave out those that are not recorded.
     OpenFiltered = 2,
+    /// Nothing is recorded yet, but processes are held where they must be.
+    Preparing = 3,
 }
+
+/// `struct ml_stop_count`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopCount {
+    pub begun: u64,
+    pub sent: u64,
+}
+
+/// `ML_STOP_REASONS`.
+pub const STOP_REASONS: usize = 2;
 
 /// `struct ml_stops`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stops {
+pub struct StopCounts {
     pub last_ns: u64,
-    pub begun: u64,
-    pub sent: u64,
+    /// At the index that `enum ml_stop_reason` gives.
+    pub by_reason: [StopCount; STOP_REASONS],
 }
 
 /// `ML_TALLY_RELEASES`: place of the releases among the tallies; below are allocations by the bits
@@ -95,7 +126,7 @@ pub struct Exit {
 }
 
 // SAFETY: plain integers without padding, in the layout of bpf/memleak.h.
-unsafe impl Pod for Stops {}
+unsafe impl Pod for StopCounts {}
 // SAFETY: as above.
 unsafe impl Pod for Tally {}
 // SAFETY: as above.
@@ -105,7 +136,8 @@ unsafe impl Pod for MappingTable {}
 // SAFETY: as above.
 unsafe impl Pod for Space {}
 
-const _: () = assert!(size_of::<Stops>() == 24 && size_of::<Exit>() == 12);
+const _: () = assert!(size_of::<StopCounts>() == 40 && size_of::<Exit>() == 12);
+const _: () = assert!(size_of::<Space>() == 24);
 const _: () = assert!(size_of::<MappingRow>() == 40);
 const _: () = assert!(size_of::<MappingTable>() == 8 + 40 * MAX_MAPPINGS);
 
@@ -120,6 +152,8 @@ pub struct Counters {
     pub defect_set_full: u64,
     /// Openings of libraries, not events.
     pub defect_mappings_late: u64,
+    /// Processes, not events.
+    pub lost_no_space: u64,
 }
 
 impl Counters {
@@ -134,6 +168,7 @@ impl Counters {
             defect_stack_unread: value(4),
             defect_set_full: value(5),
             defect_mappings_late: value(6),
+            lost_no_space: value(7),
         }
     }
 }
@@ -169,9 +204,23 @@ mod tests {
             "ML_DEFECT_STACK_UNREAD = 4,".to_owned(),
             "ML_DEFECT_SET_FULL = 5,".to_owned(),
             "ML_DEFECT_MAPPINGS_LATE = 6, /* counts openings of libraries */".to_owned(),
-            "ML_COUNTERS = 7,".to_owned(),
+            "ML_LOST_NO_SPACE = 7, /* counts processes */".to_owned(),
+            "ML_COUNTERS = 8,".to_owned(),
             format!("#define ML_EXPONENTIALS {EXPONENTIALS}"),
             format!("#define ML_TALLY_RELEASES {TALLY_RELEASES}"),
+            format!("#define ML_SPACE_OWN {SPACE_OWN}"),
+            format!("#define ML_SPACE_ALIAS {SPACE_ALIAS}"),
+            format!("#define ML_SPACE_FORKED {SPACE_FORKED}"),
+            format!("#define ML_SPACE_STARTING {SPACE_STARTING}"),
+            format!("ML_STOP_REASONS = {STOP_REASONS},"),
+            format!(
+                "#define ML_COOKIE_EVERYWHERE (1 << {})",
+                COOKIE_EVERYWHERE.ilog2()
+            ),
+            format!(
+                "ML_PREPARING = {}, /* nothing is recorded yet, but processes are held where they must be */",
+                Recording::Preparing as u32
+            ),
             format!("#define ML_MAP_ANSWERS {MAP_ANSWERS}"),
         ];
         for line in lines {

@@ -16,7 +16,7 @@ pub struct Ledger {
 type Cause = (&'static str, fn(&Counters) -> u64);
 
 /// Events that happened and are not in the trace.
-const LOSSES: [Cause; 3] = [
+const LOSSES: [Cause; 4] = [
     ("ring full, allocation", |counters| {
         counters.lost_alloc_ring_full
     }),
@@ -25,6 +25,10 @@ const LOSSES: [Cause; 3] = [
     }),
     ("no memory for the thread's state", |counters| {
         counters.lost_no_task_storage
+    }),
+    // One for each process: nobody knows how many events it makes.
+    ("too many processes, one not followed", |counters| {
+        counters.lost_no_space
     }),
 ];
 

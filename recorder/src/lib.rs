@@ -2,8 +2,12 @@
 
 pub mod attachment;
 pub mod bpf_map;
+pub mod bpf_program;
 pub mod cli;
 pub mod clocks;
+pub mod command;
+pub mod commands;
+pub mod detach;
 pub mod discover;
 pub mod drain;
 pub mod elf;
@@ -22,7 +26,6 @@ pub mod modules;
 pub mod openings;
 pub mod output;
 pub mod overflow;
-pub mod pauses;
 pub mod preflight;
 pub mod process;
 pub mod prologue;
@@ -32,6 +35,7 @@ pub mod rss;
 mod run;
 pub mod session;
 pub mod status;
+pub mod stops;
 pub mod symbolize;
 pub mod talk;
 pub mod unwind_rows;

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use memleak_record::cli::{self, Request};
+use memleak_record::command;
 use memleak_record::talk::say;
 
 fn main() -> ExitCode {
@@ -15,15 +16,22 @@ fn main() -> ExitCode {
             return ExitCode::from(refusal.exit_code());
         }
     };
+    let mut failure = 1;
     let done = match request {
-        Request::Generate(document) => print_document(document),
-        Request::Record(options) => memleak_record::run(options),
+        Request::Generate(document) => print_document(document).map(|()| 0),
+        Request::Record(options) => {
+            if options.command.is_some() {
+                failure = command::FAILED;
+            }
+            memleak_record::run(options)
+        }
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(format_args!("memleak-record: {}", sentence(&error)));
-            ExitCode::FAILURE
+            let refused = error.downcast_ref::<command::Error>();
+            ExitCode::from(refused.map_or(failure, command::Error::exit_code))
         }
     }
 }

@@ -166,6 +166,11 @@ impl Modules {
         (address - module.start < module.length).then_some(module)
     }
 
+    /// An address space has ended, and nobody asks for its mappings any more.
+    pub fn forget(&mut self, space: SpaceId) {
+        self.mapped.remove(&space);
+    }
+
     fn module(&mut self, pid: i32, task: i32, space: SpaceId, mapping: &Mapping) -> Module {
         let file = (mapping.has_file() || is_vdso(mapping)).then(|| self.file_of(task, mapping));
         let path = match mapping.path.is_empty() {

@@ -1,4 +1,5 @@
-//! Threads that wait for us because they opened a library: whose, and the answers.
+//! What the probes ask to be looked at: threads that wait for us because they opened a library, and
+//! processes that began.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -17,11 +18,18 @@ pub fn hold_ns() -> u64 {
     }
 }
 
-/// A thread of `pid` waits until [`Openings::answer`] is called with this ticket.
+/// A thread of `pid` waits until [`Openings::answer`] is called with this ticket; without ticket, the
+/// process began, or executed another program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
     pub pid: i32,
     ticket: u64,
+}
+
+impl Opening {
+    pub fn waits_for_answer(&self) -> bool {
+        self.ticket != 0
+    }
 }
 
 /// The waiting threads.
@@ -52,7 +60,9 @@ impl Openings {
             ticket: u64::from_ne_bytes(*ticket),
         };
         drop(record);
-        self.say(opening, 2 * opening.ticket);
+        if opening.waits_for_answer() {
+            self.say(opening, 2 * opening.ticket);
+        }
         Some(opening)
     }
 

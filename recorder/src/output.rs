@@ -57,7 +57,7 @@ pub fn check(path: &Path, overwrite: bool) -> Result<(), Error> {
 
 /// Gives the file to the user who called sudo; does nothing otherwise.
 pub fn give_to_caller(path: &Path) -> Result<(), Error> {
-    let Some(caller) = caller(|name| std::env::var(name).ok(), effective_uid()) else {
+    let Some(caller) = sudo_caller() else {
         return Ok(());
     };
     File::open(path)
@@ -66,6 +66,11 @@ pub fn give_to_caller(path: &Path) -> Result<(), Error> {
             path: path.to_owned(),
             source,
         })
+}
+
+/// Who called sudo; `None` if nobody did.
+pub fn sudo_caller() -> Option<Caller> {
+    caller(|name| std::env::var(name).ok(), effective_uid())
 }
 
 /// Who called sudo. The variables count only for root: anyone can set them.

@@ -16,8 +16,12 @@ pub struct Process {
     pub target: Target,
     /// Its address space; exec brings a new one.
     pub space: SpaceId,
+    /// The one before: names may still be asked for what was in it.
+    pub past_space: Option<SpaceId>,
     /// Where the probes keep what they know of it.
     slot: u32,
+    /// Whether it has probes of its own; else those serve it that fire everywhere.
+    pub own: bool,
     /// The thread that its probes name.
     task: NonZeroU32,
     /// When that was last seen alive, nanoseconds of `CLOCK_MONOTONIC`.
@@ -39,12 +43,14 @@ pub struct Moved {
 
 impl Process {
     /// `None` if it has ended.
-    pub fn new(target: Target, space: SpaceId, slot: u32) -> Option<Process> {
+    pub fn new(target: Target, space: SpaceId, slot: u32, own: bool) -> Option<Process> {
         Some(Process {
             task: living_task(&target)?,
             target,
             space,
+            past_space: None,
             slot,
+            own,
             task_seen_ns: clocks::monotonic_ns(),
             probed: HashSet::new(),
             vain_refresh: None,
@@ -59,12 +65,32 @@ impl Process {
         self.task
     }
 
+    pub fn slot(&self) -> u32 {
+        self.slot
+    }
+
     pub fn place(&self) -> Place {
         Place {
             slot: self.slot,
             pid: self.target.pid as u32,
             space: self.space.0 as u32,
         }
+    }
+
+    /// It has executed another program: what is left of its threads has its pid. `by` is the thread
+    /// that did it, as it was called before. Returns whether the probes hung on another one: they are
+    /// gone with it then.
+    pub fn executed(&mut self, target: Target, space: SpaceId, by: u32) -> bool {
+        let lost = by != 0 && by != self.task.get();
+        self.task = living_task(&target).unwrap_or(self.task);
+        self.task_seen_ns = clocks::monotonic_ns();
+        self.target = target;
+        self.past_space = Some(std::mem::replace(&mut self.space, space));
+        self.vain_refresh = None;
+        if lost {
+            self.probed.clear();
+        }
+        lost
     }
 
     /// Probes live as long as the thread they name. Where it has ended and the process has not,

@@ -1,52 +1,140 @@
 //! The whole of a recording: checks first, then everything that must be undone.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 
 use crate::cli::Options;
+use crate::command::Command;
 use crate::session::Session;
 use crate::status::{self, StatusLine};
 use crate::talk::say;
-use crate::watch::{Wake, Watch};
-use crate::{estimate, output, preflight};
+use crate::watch::{Signal, Wake, Watch};
+use crate::{detach, estimate, output, preflight};
 
 /// The session's work is looked after at least this often.
 const TICK: Duration = Duration::from_millis(50);
 
-/// Records until the end that `options` ask for.
-pub fn run(options: Options) -> anyhow::Result<()> {
+/// Records until the end that `options` ask for. Returns the exit code: that of the command, if one
+/// was started.
+pub fn run(options: Options) -> anyhow::Result<u8> {
     for remark in &options.remarks {
         say(format_args!("memleak-record: {remark}"));
     }
     if options.estimate {
         raise_open_files();
-        return estimate::run(&options);
+        return estimate::run(&options).map(|()| 0);
     }
+    // First of all: it is to have none of what this process becomes.
+    let mut command = match &options.command {
+        Some(words) => Some(Command::prepare(words)?),
+        None => None,
+    };
+    let pids = match &command {
+        Some(command) => vec![command.pid()],
+        None => options.pids.clone(),
+    };
     let path = match &options.output {
         Some(path) => path.clone(),
-        None => output::default_name(
-            options.pids.first().copied().unwrap_or(0),
-            SystemTime::now(),
-        ),
+        None => output::default_name(pids.first().copied().unwrap_or(0), SystemTime::now()),
     };
     output::check(&path, options.force)?;
     let report = preflight::check(&options.pids, options.force_seccomp)?;
     raise_open_files();
-    let mut watch = Watch::new(&options.pids).context("cannot watch for the target's end")?;
-    let mut session = Session::prepare(&options, &path, report)?;
+    let mut watch = Watch::new(&pids).context("cannot watch for the target's end")?;
+    let Some(mut session) = Session::prepare(&options, &path, report, command.as_mut())? else {
+        say(format_args!(
+            "memleak-record: the command ended before its program began; there is no trace"
+        ));
+        return end_of(command, &mut watch);
+    };
     session.open()?;
     let start = Instant::now();
-    let pids: Vec<String> = options.pids.iter().map(i32::to_string).collect();
-    say(format_args!(
-        "recording process{} {} into {}; Ctrl-C ends it",
-        if pids.len() > 1 { "es" } else { "" },
-        pids.join(", "),
-        path.display()
-    ));
+    say_recording(&pids, &options, &path);
+    if let Some(command) = &mut command {
+        session.release(command.pid());
+        command.release();
+    }
+    let recorded = record(
+        session,
+        &options,
+        &path,
+        &mut watch,
+        command.as_ref(),
+        start,
+    );
+    if recorded.is_err() && command.is_some() {
+        say(format_args!(
+            "memleak-record: recording failed; the command goes on"
+        ));
+    }
+    let code = end_of(command, &mut watch)?;
+    recorded.map(|()| code)
+}
 
+/// The line that says that every probe is on.
+fn say_recording(pids: &[i32], options: &Options, path: &Path) {
+    let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
+    let pids = pids.join(", ");
+    let children = if options.follow {
+        " and its children"
+    } else {
+        ""
+    };
+    match &options.command {
+        Some(words) => say(format_args!(
+            "recording process {pid}{children} into {path}: {command}; it ends with {last}",
+            pid = pids,
+            path = path.display(),
+            command = words.join(OsStr::new(" ")).display(),
+            last = if options.follow {
+                "the last of them"
+            } else {
+                "the command"
+            },
+        )),
+        None => say(format_args!(
+            "recording process{} {pids}{children} into {}; Ctrl-C ends it",
+            if options.pids.len() > 1 { "es" } else { "" },
+            path.display()
+        )),
+    }
+}
+
+/// Waits for the command, which may live longer than its recording. Its exit code; 0 if there is no
+/// command.
+fn end_of(command: Option<Command>, watch: &mut Watch) -> anyhow::Result<u8> {
+    let Some(command) = command else {
+        return Ok(0);
+    };
+    while !command.has_ended()? {
+        if let Wake::Signal(signal) = watch.wait(TICK, Some(command.descriptor()))? {
+            hand_on(signal, &command);
+        }
+    }
+    Ok(command.wait()?)
+}
+
+/// What the terminal sends, the command has got itself.
+fn hand_on(signal: Signal, command: &Command) {
+    if !signal.from_terminal {
+        command.signal(signal.number);
+    }
+}
+
+/// Records until something ends it, and finishes the trace.
+fn record(
+    mut session: Session,
+    options: &Options,
+    path: &Path,
+    watch: &mut Watch,
+    command: Option<&Command>,
+    start: Instant,
+) -> anyhow::Result<()> {
     // Whatever ends it, what was recorded is written.
-    let (reason, failure) = match follow(&mut session, &mut watch, options.duration, start) {
+    let (reason, failure) = match follow(&mut session, watch, options.duration, command, start) {
         Ok(reason) => (reason, None),
         Err(error) => (Reason::Failure, Some(error)),
     };
@@ -67,8 +155,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
         ));
     }
     say(format_args!("next: memleak-analyze {}", path.display()));
-    // Detaching takes seconds: the trace is complete, and the user told so, before.
-    drop(closed.attachment);
+    detach::in_background(closed.attachment);
     match reason {
         Reason::Overflow => Err(anyhow::anyhow!(
             "the ring was full and events were lost: the recording was ended, as --on-overflow abort asks for; \
@@ -107,31 +194,40 @@ fn follow(
     session: &mut Session,
     watch: &mut Watch,
     duration: Option<Duration>,
+    command: Option<&Command>,
     start: Instant,
 ) -> anyhow::Result<Reason> {
     hurry();
     const RSS_INTERVAL: Duration = Duration::from_secs(1);
     let mut status = StatusLine::on_stderr();
     let mut next_rss = RSS_INTERVAL;
+    let mut last = None;
     let reason = loop {
+        // A child may have begun with the last moment of its parent.
+        if let Some(how) = last.take_if(|_| watch.is_over() && !session.has_living()) {
+            break Reason::TargetEnded(how);
+        }
         let left = duration.map(|duration| duration.saturating_sub(start.elapsed()));
         if left.is_some_and(|left| left.is_zero()) {
             break Reason::Duration;
         }
         match watch.wait(left.unwrap_or(TICK).min(TICK), Some(session.attention()))? {
-            Wake::Signal => break Reason::Signal,
-            Wake::Ended(pid) => {
-                let how = session.ended(pid);
-                if watch.is_over() {
-                    break Reason::TargetEnded(how);
-                }
-            }
+            Wake::Signal(signal) => match command {
+                Some(command) if !command.has_ended()? => hand_on(signal, command),
+                // Children that outlive it have not got it: they may be in the background.
+                _ => break Reason::Signal,
+            },
+            Wake::Ended(pid) => last = Some(session.ended(pid)),
             Wake::Timeout => {}
         }
         if session.has_failed() {
             break Reason::Failure;
         }
         session.work()?;
+        for pid in session.newcomers() {
+            // One that is gone by now needs no watching.
+            let _ = watch.add(pid);
+        }
         if session.must_abort()? {
             break Reason::Overflow;
         }

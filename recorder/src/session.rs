@@ -1,5 +1,6 @@
 //! A recording under way: the probes, and the threads between ring and file.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,19 +15,20 @@ use memleak_trace::{Description, Note, Selection, TraceWriter};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
+use crate::command::Command;
 use crate::drain::{Drain, Relief};
 use crate::encode::{Encoder, Finding, Progress, Written};
 use crate::layout::Recording;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::overflow::OnOverflow;
-use crate::pauses::Pauses;
 use crate::preflight::target::{Target, living_thread};
 use crate::process::Process;
 use crate::ring_fill::RingFill;
+use crate::stops::Stops;
 use crate::symbolize::Symbolizer;
 use crate::talk::say;
-use crate::{clocks, ending, output, preflight, rss, status, watchdog};
+use crate::{clocks, ending, output, preflight, rss, status};
 
 /// Chunks that wait between ring and encoder, 8 MiB at most: it is the ring that waits for a slow
 /// disk.
@@ -41,16 +43,17 @@ pub struct Session {
     ring_fill: RingFill,
     ring_bytes: u64,
     on_overflow: OnOverflow,
-    /// The stops of the target, if a full ring stops it.
-    pauses: Option<Arc<Pauses>>,
+    stops: Arc<Stops>,
     drain: Drain,
     encoder: Encoder,
     findings: Receiver<Finding>,
     progress: Arc<Progress>,
     symbolizer: Symbolizer,
     ledger: Ledger,
-    /// The ends of processes, to be written when everything they did is.
+    /// The ends of processes, to be written when everything they did is, unless the ring told them.
     ended: Vec<Note>,
+    /// Processes whose end the ring told, and that [`Session::ended`] was not called for.
+    told_ended: HashSet<i32>,
 }
 
 /// A recording that is closed.
@@ -59,19 +62,27 @@ pub struct Closed {
     pub lost: u64,
     /// How often the target was stopped because the ring was nearly full.
     pub pauses: u64,
-    /// The probes are still attached: detaching them takes seconds, and the trace is complete before.
+    /// The probes are still attached: the trace is complete before they are not.
     pub attachment: Attachment,
 }
 
 impl Session {
-    /// Attaches the probes and creates the trace. Nothing is recorded yet.
+    /// Attaches the probes and creates the trace. Nothing is recorded yet. A command is held when its
+    /// probes are on; `None` if it ended before.
     pub fn prepare(
         options: &Options,
         path: &Path,
         report: preflight::Report,
-    ) -> anyhow::Result<Session> {
+        command: Option<&mut Command>,
+    ) -> anyhow::Result<Option<Session>> {
         let page_size = page_size();
-        let mut attachment = Attachment::attach(report.targets, options, page_size)?;
+        let mut attachment = match command {
+            None => Attachment::attach(report.targets, options, page_size)?,
+            Some(command) => match Attachment::start(command, options, page_size)? {
+                Some(attachment) => attachment,
+                None => return Ok(None),
+            },
+        };
         print_probes(attachment.probes());
         let rows = attachment.kernel().rows();
         say(format_args!(
@@ -102,33 +113,29 @@ impl Session {
             true => Some(Live::start(header.clock).context("cannot start the printer's thread")?),
             false => None,
         };
-        let encoder = Encoder::start(writer, live, encoded, found, Arc::clone(&progress))
+        let commands = attachment.commands();
+        let progress_of = Arc::clone(&progress);
+        let encoder = Encoder::start(writer, live, encoded, found, progress_of, commands)
             .context("cannot start the encoder's thread")?;
-        let pauses = match options.on_overflow {
-            OnOverflow::Pause => Some(Arc::new(attachment.kernel().pauses()?)),
-            OnOverflow::Drop | OnOverflow::Abort => None,
-        };
-        if let Some(pauses) = &pauses {
-            watchdog::start(pauses).context("cannot start the watchdog, without which --on-overflow pause may leave the target stopped")?;
-        }
-        let relief = match &pauses {
-            Some(pauses) => Some(Relief {
-                pauses: Arc::clone(pauses),
+        let stops = attachment.stops();
+        let relief = match options.on_overflow {
+            OnOverflow::Pause => Some(Relief {
+                stops: Arc::clone(&stops),
                 fill: RingFill::map(ring.as_fd(), page_size as usize)
                     .context("cannot map the ring's positions")?,
                 below: OnOverflow::continue_below(ring_bytes),
             }),
-            None => None,
+            OnOverflow::Drop | OnOverflow::Abort => None,
         };
         let drain =
             Drain::start(ring, chunks, relief).context("cannot start the drain's thread")?;
         let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
-        Ok(Session {
+        Ok(Some(Session {
             attachment,
             ring_fill,
             ring_bytes,
             on_overflow: options.on_overflow,
-            pauses,
+            stops,
             drain,
             encoder,
             findings,
@@ -136,7 +143,8 @@ impl Session {
             symbolizer,
             ledger: Ledger::new(clocks::monotonic_ns()),
             ended: Vec::new(),
-        })
+            told_ended: HashSet::new(),
+        }))
     }
 
     /// Opens the recording for all probes at once.
@@ -186,10 +194,13 @@ impl Session {
                         self.note(Description::Module(module));
                     }
                 }
-                Finding::Exec { pid, space } => {
-                    for module in self.attachment.exec(pid, space)? {
-                        self.note(Description::Module(module));
+                Finding::Exit { pid, space } => {
+                    let seen = self.ended.len();
+                    self.ended.retain(|note| !is_end_of(note, pid));
+                    if self.ended.len() == seen {
+                        self.told_ended.insert(pid);
                     }
+                    self.attachment.exited(pid, space);
                 }
             }
         }
@@ -205,8 +216,26 @@ impl Session {
             for loss in self.ledger.update(counters, now) {
                 self.encoder.note(loss);
             }
+            for module in self.attachment.look_at_held()? {
+                self.note(Description::Module(module));
+            }
         }
         Ok(())
+    }
+
+    /// A held command goes on.
+    pub fn release(&self, pid: i32) {
+        self.stops.release(pid as u32);
+    }
+
+    /// Processes that are followed since the last call.
+    pub fn newcomers(&mut self) -> Vec<i32> {
+        self.attachment.newcomers()
+    }
+
+    /// Whether a process lives that is recorded, or will be.
+    pub fn has_living(&self) -> bool {
+        self.attachment.has_living()
     }
 
     /// Whether events were lost and the recording is to end for that.
@@ -235,6 +264,9 @@ impl Session {
     /// Puts the end of a process into the trace, behind what it did. Returns it in words.
     pub fn ended(&mut self, pid: i32) -> String {
         let exit = self.attachment.kernel().exit_of(pid);
+        if self.told_ended.remove(&pid) {
+            return ending::words(exit);
+        }
         self.ended.push(Note {
             ts: clocks::monotonic_ns(),
             what: Description::Exit {
@@ -269,7 +301,9 @@ impl Session {
             mut symbolizer,
             mut ledger,
             ended,
-            pauses,
+            mut told_ended,
+            stops,
+            on_overflow,
             ..
         } = self;
         attachment.kernel().set_recording(Recording::Closed)?;
@@ -285,27 +319,35 @@ impl Session {
         }
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
+        // Nobody is held from here on, and nobody will let go who is.
+        stops.release_all();
         drain.finish();
         // If the encoder has failed, nobody has emptied the ring and let the target go on.
-        pauses.iter().for_each(|pauses| {
-            pauses.relieve();
-        });
+        stops.release_all();
         for loss in ledger.update(attachment.kernel().counters()?, closed_ns) {
             encoder.note(loss);
         }
         // Ends when the encoder has seen the last chunk.
         for finding in findings {
-            if let Finding::NewFrames { space, frames } = finding {
-                for frame in frames {
-                    symbolizer.ask(attachment.request(space, frame));
+            match finding {
+                Finding::NewFrames { space, frames } => {
+                    for frame in frames {
+                        symbolizer.ask(attachment.request(space, frame));
+                    }
                 }
+                Finding::Exit { pid, .. } => {
+                    told_ended.insert(pid);
+                }
+                Finding::UnknownMapping { .. } => {}
             }
         }
         for symbol in symbolizer.close() {
             note(Description::Symbol(symbol));
         }
         for note in ended {
-            encoder.note(note);
+            if !told_ended.iter().any(|pid| is_end_of(&note, *pid)) {
+                encoder.note(note);
+            }
         }
         note(Description::Close {
             reason: reason.to_owned(),
@@ -315,7 +357,10 @@ impl Session {
         Ok(Closed {
             written,
             lost,
-            pauses: pauses.map_or(0, |pauses| pauses.count()),
+            pauses: match on_overflow {
+                OnOverflow::Pause => stops.pauses(),
+                OnOverflow::Drop | OnOverflow::Abort => 0,
+            },
             attachment,
         })
     }
@@ -326,6 +371,10 @@ impl Session {
             what,
         });
     }
+}
+
+fn is_end_of(note: &Note, process: i32) -> bool {
+    matches!(note.what, Description::Exit { pid, .. } if pid == process)
 }
 
 /// The target's resident memory now; nothing if it has ended.

@@ -8,11 +8,19 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// SIGINT, SIGTERM, or SIGHUP: the terminal is gone.
-    Signal,
+    Signal(Signal),
     /// Every thread of this process has ended; it is not watched any more.
     Ended(i32),
     /// Nothing within the time given, or something that is not watched here.
     Timeout,
+}
+
+/// A signal that came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    pub number: i32,
+    /// Whether it came from the terminal: every process in the foreground has it, too.
+    pub from_terminal: bool,
 }
 
 /// The watched descriptors.
@@ -58,6 +66,22 @@ impl Watch {
         Ok(())
     }
 
+    /// Takes the signal that waits.
+    fn signal(&self) -> Option<Signal> {
+        const FROM_KERNEL: i32 = 0x80; // SI_KERNEL
+        // SAFETY: plain numbers, of which the kernel writes whole ones.
+        let (read, told) = unsafe {
+            let mut told: libc::signalfd_siginfo = std::mem::zeroed();
+            let bytes = size_of_val(&told);
+            let read = libc::read(self.signals.as_raw_fd(), (&raw mut told).cast(), bytes);
+            (read == bytes as isize, told)
+        };
+        read.then_some(Signal {
+            number: told.ssi_signo as i32,
+            from_terminal: told.ssi_code == FROM_KERNEL,
+        })
+    }
+
     /// Whether every watched process has ended.
     pub fn is_over(&self) -> bool {
         self.processes.is_empty()
@@ -94,7 +118,7 @@ impl Watch {
         }
         Ok(match ready.iter().position(|fd| fd.revents != 0) {
             None => Wake::Timeout,
-            Some(0) => Wake::Signal,
+            Some(0) => self.signal().map_or(Wake::Timeout, Wake::Signal),
             Some(index) if index > self.processes.len() => Wake::Timeout,
             Some(index) => Wake::Ended(self.processes.remove(index - 1).0),
         })

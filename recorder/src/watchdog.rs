@@ -1,7 +1,7 @@
 //! A process of its own that continues the target if the recorder dies, however it dies.
 //!
 //! It is forked when the probes are loaded, and keeps three descriptors: the recorder's pidfd and
-//! the two maps of [`crate::pauses`]. Maps do not keep programs alive: the probes go with the
+//! the two maps of [`crate::stops`]. Maps do not keep programs alive: the probes go with the
 //! recorder. A pidfd is readable when the process has let go of everything, so nothing is stopped
 //! after that but by a probe that was just running; therefore it looks several times.
 
@@ -9,14 +9,14 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
-use crate::pauses::{Pauses, relieve};
+use crate::stops::{StopReason, Stops, answer, keys};
 
 /// How often, and how far apart, it looks for stops after the recorder's end.
 const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(25);
 
 /// Starts the watchdog for this process. It ends by itself soon after this process.
-pub fn start(pauses: &Pauses) -> io::Result<()> {
+pub fn start(stops: &Stops) -> io::Result<()> {
     // SAFETY: both calls take numbers only; the descriptor is new.
     let recorder = unsafe {
         let descriptor = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0);
@@ -25,7 +25,7 @@ pub fn start(pauses: &Pauses) -> io::Result<()> {
             _ => return Err(io::Error::last_os_error()),
         }
     };
-    let [stops, continued] = pauses.maps().map(|map| map.as_raw_fd());
+    let [stops, continued] = stops.maps().map(|map| map.as_raw_fd());
     // Forked twice: init inherits it, and it never becomes a zombie of ours.
     // SAFETY: the child calls nothing that allocates or locks, and never returns.
     unsafe {
@@ -79,7 +79,11 @@ unsafe fn watch(descriptors: [i32; 3]) -> ! {
             BorrowedFd::borrow_raw(continued),
         );
         for _ in 0..LOOKS {
-            relieve(stops, continued);
+            for pid in keys(stops) {
+                for reason in StopReason::ALL {
+                    answer(stops, continued, pid, reason);
+                }
+            }
             libc::usleep(PAUSE.as_micros() as u32);
         }
         libc::_exit(0)

@@ -8,6 +8,8 @@ pub enum Record {
     Event(RawEvent),
     Stack(RawStack),
     Exec(RawExec),
+    Fork(RawFork),
+    Exit(RawExit),
 }
 
 /// An event whose stack is still a hash.
@@ -29,8 +31,34 @@ pub struct RawEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RawExec {
     pub pid: u32,
+    pub ppid: u32,
     /// The new address space.
     pub space: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
+}
+
+/// A process was forked: it has a copy of its parent's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawFork {
+    pub pid: u32,
+    pub ppid: u32,
+    /// The new address space, and the one it is a copy of.
+    pub space: u32,
+    pub parent_space: u32,
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub ts: u64,
+}
+
+/// A process has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawExit {
+    pub pid: u32,
+    pub space: u32,
+    /// As waitpid(2) tells it.
+    pub status: i32,
+    /// Whether the OOM killer chose it.
+    pub out_of_memory: bool,
     /// Nanoseconds of `CLOCK_MONOTONIC`.
     pub ts: u64,
 }
@@ -106,8 +134,10 @@ const RECORD_POINT: u16 = 1;
 const RECORD_RANGE: u16 = 2;
 const RECORD_ALLOC: u16 = 3;
 const RECORD_STACK: u16 = 4;
-const RECORD_EXEC: u16 = 6;
 const RECORD_SAMPLE: u16 = 5;
+const RECORD_EXEC: u16 = 6;
+const RECORD_FORK: u16 = 7;
+const RECORD_EXIT: u16 = 8;
 
 const POINT_BYTES: usize = 32;
 const RANGE_BYTES: usize = 40;
@@ -137,10 +167,27 @@ pub fn decode(bytes: &[u8]) -> Result<Record, WireError> {
         RECORD_STACK if bytes.len() >= STACK_HEAD_BYTES => stack(bytes).map(Record::Stack),
         RECORD_EXEC if bytes.len() >= POINT_BYTES => Ok(Record::Exec(RawExec {
             pid: u32_at(bytes, 8)?,
+            ppid: u64_at(bytes, 24)? as u32,
             space: u32_at(bytes, 4)?,
             ts: u64_at(bytes, 16)?,
         })),
-        RECORD_POINT..=RECORD_STACK | RECORD_EXEC => Err(WireError::Short(bytes.len())),
+        RECORD_FORK if bytes.len() >= POINT_BYTES => Ok(Record::Fork(RawFork {
+            pid: u32_at(bytes, 8)?,
+            ppid: u32_at(bytes, 12)?,
+            space: u32_at(bytes, 4)?,
+            parent_space: u64_at(bytes, 24)? as u32,
+            ts: u64_at(bytes, 16)?,
+        })),
+        RECORD_EXIT if bytes.len() >= POINT_BYTES => Ok(Record::Exit(RawExit {
+            pid: u32_at(bytes, 8)?,
+            space: u32_at(bytes, 4)?,
+            status: u64_at(bytes, 24)? as i32,
+            out_of_memory: u16_at(bytes, 2)? != 0,
+            ts: u64_at(bytes, 16)?,
+        })),
+        RECORD_POINT..=RECORD_STACK | RECORD_EXEC..=RECORD_EXIT => {
+            Err(WireError::Short(bytes.len()))
+        }
         other => Err(WireError::Shape(other)),
     }
 }
@@ -264,6 +311,8 @@ mod tests {
             ("ML_RECORD_ALLOC", RECORD_ALLOC),
             ("ML_RECORD_STACK", RECORD_STACK),
             ("ML_RECORD_EXEC", RECORD_EXEC),
+            ("ML_RECORD_FORK", RECORD_FORK),
+            ("ML_RECORD_EXIT", RECORD_EXIT),
             ("ML_RECORD_SAMPLE", RECORD_SAMPLE),
         ];
         for (name, value) in shapes {
@@ -361,7 +410,14 @@ mod tests {
         stack.resize(STACK_HEAD_BYTES + 20 * 8, 7);
         let mut alloc = head(RECORD_ALLOC, 1);
         alloc.resize(ALLOC_BYTES, 9);
-        let records = [head(RECORD_POINT, 8), alloc, stack, head(RECORD_EXEC, 0)];
+        let records = [
+            head(RECORD_POINT, 8),
+            alloc,
+            stack,
+            head(RECORD_EXEC, 0),
+            head(RECORD_FORK, 0),
+            head(RECORD_EXIT, 1),
+        ];
         // SplitMix64; the seed is any number.
         let mut state = 2026u64;
         let mut random = |limit: usize| {
@@ -384,6 +440,35 @@ mod tests {
         assert!(decoded > 1000, "{decoded}");
     }
 
+    /// A fork has both processes and both address spaces; an exit has the status.
+    #[test]
+    fn decodes_processes() {
+        let mut fork = head(RECORD_FORK, 0);
+        fork[24..].copy_from_slice(&7u64.to_ne_bytes());
+        assert_eq!(
+            decode(&fork),
+            Ok(Record::Fork(RawFork {
+                pid: 20,
+                ppid: 21,
+                space: 1,
+                parent_space: 7,
+                ts: 1_000_000_007,
+            }))
+        );
+        let mut exit = head(RECORD_EXIT, 1);
+        exit[24..].copy_from_slice(&(3u64 << 8).to_ne_bytes());
+        assert_eq!(
+            decode(&exit),
+            Ok(Record::Exit(RawExit {
+                pid: 20,
+                space: 1,
+                status: 3 << 8,
+                out_of_memory: true,
+                ts: 1_000_000_007,
+            }))
+        );
+    }
+
     /// No bytes panic; what is no record is an error.
     #[test]
     fn refuses_what_is_no_record() {
@@ -393,7 +478,7 @@ mod tests {
         assert_eq!(decode(&head(RECORD_POINT, 20)), Err(WireError::Op(20)));
         assert_eq!(decode(&head(RECORD_ALLOC, 1)), Err(WireError::Short(32)));
         for length in 0..200 {
-            for shape in 0..6u8 {
+            for shape in 0..10u8 {
                 let mut bytes = vec![0xff; length];
                 if let Some(first) = bytes.first_chunk_mut::<2>() {
                     *first = [shape, 0];

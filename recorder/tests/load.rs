@@ -15,6 +15,7 @@ fn load(sample_every: u32, selection: Selection) {
         tracked_blocks: 1 << 20,
         counting: false,
         hold_ns: 0,
+        follow: false,
         sample_every,
     });
     if let Err(error) = &kernel {

@@ -26,6 +26,13 @@ pub enum Description {
         space: SpaceId,
         command: String,
     },
+    /// A process began as a copy of another one: `space` holds what `parent_space` held.
+    Fork {
+        pid: i32,
+        ppid: i32,
+        space: SpaceId,
+        parent_space: SpaceId,
+    },
     /// A process ended, with its wait status (as `waitpid` gives it) where it is known.
     Exit {
         pid: i32,
@@ -129,6 +136,7 @@ impl Description {
             Description::Open => Op::Open,
             Description::Close { .. } => Op::Close,
             Description::Process { .. } => Op::Process,
+            Description::Fork { .. } => Op::Fork,
             Description::Exit { .. } => Op::Exit,
             Description::Module(_) => Op::Module,
             Description::Symbol(_) => Op::Symbol,

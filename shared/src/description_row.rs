@@ -49,6 +49,18 @@ impl From<&Description> for DescriptionRow {
                 text: Some(command),
                 ..row
             },
+            Description::Fork {
+                pid,
+                ppid,
+                space,
+                parent_space,
+            } => DescriptionRow {
+                pid,
+                space: space.0,
+                size: i64::from(ppid),
+                size2: Some(i64::from(parent_space.0)),
+                ..row
+            },
             Description::Exit {
                 pid,
                 status,
@@ -129,6 +141,12 @@ impl DescriptionRow {
                 ppid: self.size as i32,
                 space: SpaceId(self.space),
                 command: self.text.ok_or("text")?,
+            },
+            Op::Fork => Description::Fork {
+                pid: self.pid,
+                ppid: self.size as i32,
+                space: SpaceId(self.space),
+                parent_space: SpaceId(self.size2.ok_or("size2")? as i32),
             },
             Op::Exit => Description::Exit {
                 pid: self.pid,

@@ -14,6 +14,8 @@ pub enum Unknown {
     BeforeAttach,
     /// Seen allocated and freed before.
     AlreadyFreed,
+    /// A copy of what a parent has allocated.
+    Inherited,
 }
 
 /// What a reallocation gave up at its entry.

@@ -15,6 +15,8 @@ mod reallocation;
 mod sites;
 mod timeline;
 
+use std::collections::HashSet;
+
 use memleak_trace::selection::Sampling;
 use memleak_trace::{Batch, Domain, Effect, Event, SpaceId};
 
@@ -57,6 +59,9 @@ pub struct Replay {
     recorded: [bool; Domain::ALL.len()],
     anomalies: Anomalies,
     freed: FreedAddresses,
+    /// Address spaces that began as a copy: what they hold besides their own blocks is another's.
+    forked: HashSet<i32>,
+    inherited_frees: u64,
     threads: InFlight,
     /// Where the heap's blocks are a sample: its figures are estimates then.
     estimates: Option<Box<Estimates>>,
@@ -114,9 +119,22 @@ impl Replay {
         }
     }
 
+    /// An address space begins as a copy of another one. The blocks in it are counted where they were
+    /// allocated, and are not copied here: that would cost memory for each child. A free of what the
+    /// space has not allocated itself is one of an inherited block: neither an anomaly nor a change.
+    pub fn fork_space(&mut self, space: SpaceId) {
+        self.forked.insert(space.0);
+    }
+
+    /// Frees of blocks that a process has inherited from its parent.
+    pub fn inherited_frees(&self) -> u64 {
+        self.inherited_frees
+    }
+
     /// An address space ended because its last process executed another program: its memory is
     /// freed, and that is no anomaly.
     pub fn end_space(&mut self, space: SpaceId) {
+        self.forked.remove(&space.0);
         for block in self.heap.remove_space(space.0) {
             self.count_block_freed(&block);
         }
@@ -256,7 +274,7 @@ impl Replay {
 
     fn unmap(&mut self, event: &Event) {
         let pieces = self.take_range(event);
-        let unknown = pieces.is_empty().then_some(Unknown::BeforeAttach);
+        let unknown = pieces.is_empty().then(|| self.unknown_in(event.space));
         if let Some(unknown) = unknown {
             self.count_unknown(unknown);
         }
@@ -290,16 +308,29 @@ impl Replay {
         pieces.iter().map(drop).collect()
     }
 
-    fn classify(&self, event: &Event) -> Unknown {
+    fn classify(&mut self, event: &Event) -> Unknown {
         if self.freed.contains(event.space.0, event.addr) {
-            Unknown::AlreadyFreed
-        } else {
-            Unknown::BeforeAttach
+            return Unknown::AlreadyFreed;
+        }
+        let unknown = self.unknown_in(event.space);
+        if unknown == Unknown::Inherited {
+            // A second free of it is not inherited.
+            self.freed.remember(event.space.0, event.addr);
+        }
+        unknown
+    }
+
+    /// What a space has not allocated itself is older than the recording, or inherited.
+    fn unknown_in(&self, space: SpaceId) -> Unknown {
+        match self.forked.contains(&space.0) {
+            true => Unknown::Inherited,
+            false => Unknown::BeforeAttach,
         }
     }
 
     fn count_unknown(&mut self, unknown: Unknown) {
         match unknown {
+            Unknown::Inherited => self.inherited_frees += 1,
             Unknown::BeforeAttach => self.anomalies.free_before_attach += 1,
             Unknown::AlreadyFreed => self.anomalies.already_freed += 1,
         }

@@ -20,7 +20,7 @@ impl Replay {
                 None => Released::Unknown(self.classify(event)),
             },
             Domain::Mapping => match self.take_range(event) {
-                pieces if pieces.is_empty() => Released::Unknown(Unknown::BeforeAttach),
+                pieces if pieces.is_empty() => Released::Unknown(self.unknown_in(event.space)),
                 pieces => Released::Ranges(pieces),
             },
         };
@@ -108,8 +108,10 @@ impl Replay {
     }
 
     fn undo_unmap(&mut self, unmapped: Unmapped) {
-        if unmapped.unknown.is_some() {
-            self.anomalies.free_before_attach -= 1;
+        match unmapped.unknown {
+            Some(Unknown::Inherited) => self.inherited_frees -= 1,
+            Some(_) => self.anomalies.free_before_attach -= 1,
+            None => {}
         }
         for (piece, whole) in unmapped.pieces.into_iter().zip(unmapped.whole) {
             self.mappings.revive_piece(&piece);

@@ -108,6 +108,7 @@ fn trace(path: &Path, analysis: &Analysis) -> Trace {
             unfinished_reallocations: anomalies.unfinished_reallocations,
             mappings_replaced: anomalies.mappings_replaced,
         },
+        inherited_frees: analysis.replay.inherited_frees(),
         resident: resident(analysis),
         started_wall_ns: started,
     }

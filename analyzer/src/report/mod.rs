@@ -77,6 +77,8 @@ pub struct Trace {
     pub defects: Losses,
     pub stacks: StackEnds,
     pub anomalies: AnomalyCounts,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub inherited_frees: u64,
     pub resident: Vec<ResidentReport>,
     #[serde(skip)]
     pub started_wall_ns: i64,
@@ -110,6 +112,11 @@ pub struct AnomalyCounts {
     pub implicit_frees: u64,
     pub unfinished_reallocations: u64,
     pub mappings_replaced: u64,
+}
+
+/// Whether a figure that most traces do not have is left out.
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize)]

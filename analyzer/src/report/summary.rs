@@ -231,6 +231,11 @@ fn anomalies(report: &Report) -> Vec<String> {
     let anomalies = &report.trace.anomalies;
     let words = [
         (
+            report.trace.inherited_frees,
+            "frees of blocks that a child has inherited",
+            "they are counted in the process that allocated them",
+        ),
+        (
             anomalies.free_before_attach,
             "frees of blocks allocated before recording began",
             "those blocks are not in these figures",

@@ -119,8 +119,9 @@ pub fn anomalies(replay: &Replay, recording: &Recording) -> Check {
     let lossy = !recording.losses.is_empty();
     let sound = found.implicit_frees == 0 || lossy;
     let detail = format!(
-        "{} frees of blocks older than the recording, {} of blocks already freed, {} implicit frees, {} reallocations without an outcome{}",
+        "{} frees of blocks older than the recording, {} of inherited blocks, {} of blocks already freed, {} implicit frees, {} reallocations without an outcome{}",
         found.free_before_attach,
+        replay.inherited_frees(),
         found.already_freed,
         found.implicit_frees,
         found.unfinished_reallocations,

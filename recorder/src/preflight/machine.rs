@@ -35,6 +35,10 @@ pub enum Error {
     )]
     NoUprobes,
     #[error(
+        "memleak-record runs in a pid namespace of its own (a container), where its pids are not the kernel's; run it on the host, where -p takes pids as the host shows them: targets may live in any container"
+    )]
+    PidNamespace,
+    #[error(
         "kernel lockdown is in confidentiality mode, which forbids BPF to read kernel memory; boot with lockdown=integrity or without it"
     )]
     Lockdown,
@@ -82,12 +86,23 @@ pub fn check() -> Result<(KernelVersion, String), Error> {
     if !Path::new(UPROBES).exists() {
         return Err(Error::NoUprobes);
     }
+    if !in_first_pid_namespace() {
+        return Err(Error::PidNamespace);
+    }
     // Without the file, the kernel knows no lockdown.
     let lockdown = std::fs::read_to_string(LOCKDOWN).unwrap_or_default();
     if is_confidential(&lockdown) {
         return Err(Error::Lockdown);
     }
     Ok((version, release))
+}
+
+/// Whether our pids are those that the probes see. Where /proc does not tell, they are taken for it.
+fn in_first_pid_namespace() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    /// PROC_PID_INIT_INO
+    const FIRST: u64 = 0xEFFF_FFFC;
+    std::fs::metadata("/proc/self/ns/pid").map_or(true, |namespace| namespace.ino() == FIRST)
 }
 
 /// Architecture first: elsewhere the version does not matter.

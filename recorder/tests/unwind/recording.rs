@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use memleak_record::discover::Discovery;
 use memleak_record::kernel::{Kernel, LoadOptions, Place, Scope};
-use memleak_record::layout;
+use memleak_record::layout::{self, SPACE_OWN, Space};
 use memleak_record::modules::Modules;
 use memleak_record::wire::{RawSample, RawStack, Record, StackHash, decode, decode_sample};
 use memleak_trace::{SpaceId, StackEnd};
@@ -64,6 +64,7 @@ pub fn record_until(
         tracked_blocks: 1,
         counting: false,
         hold_ns: 0,
+        follow: false,
         sample_every: options.sample_every,
     })
     .expect("recording needs the rights of root");
@@ -74,7 +75,14 @@ pub fn record_until(
         pid,
         space: SPACE.0 as u32,
     };
-    kernel.set_mappings(place, &rows).unwrap();
+    let space = Space {
+        id: place.space,
+        pid,
+        flags: SPACE_OWN,
+        ..Space::default()
+    };
+    kernel.introduce(pid, space).unwrap();
+    kernel.set_mappings(place, &rows, 0).unwrap();
     let points = discovery.points(&files);
     assert!(!points.is_empty(), "no allocator found in {executable}");
     let scope = Scope::ProcessOf(NonZeroU32::new(pid).unwrap());

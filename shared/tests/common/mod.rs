@@ -125,6 +125,12 @@ pub fn descriptions() -> Vec<Description> {
             space: SpaceId(2),
             command: "a -b".to_owned(),
         },
+        Description::Fork {
+            pid: 8,
+            ppid: 7,
+            space: SpaceId(3),
+            parent_space: SpaceId(2),
+        },
         Description::Exit {
             pid: 7,
             status: Some(-256),
