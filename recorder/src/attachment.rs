@@ -244,7 +244,7 @@ impl Attachment {
     /// waits for that. Never waits. Returns the mappings that are new.
     pub fn opened(&mut self) -> anyhow::Result<Vec<Module>> {
         let mut new = Vec::new();
-        while let Some(opening) = self.openings.next() {
+        while let Some(opening) = self.openings.take() {
             if !opening.waits_for_answer() {
                 new.extend(self.look_at(opening.pid)?);
                 continue;

@@ -38,8 +38,8 @@ pub enum KernelError {
     },
     #[error("cannot probe {function} in {object}: {source}")]
     Attach {
-        function: String,
-        object: String,
+        function: Box<str>,
+        object: Box<str>,
         source: ProgramError,
     },
     #[error(
@@ -503,8 +503,8 @@ fn attach_error(point: &ProbePoint, source: ProgramError) -> KernelError {
             KernelError::NotAllowed
         }
         _ => KernelError::Attach {
-            function: point.symbol.clone(),
-            object: point.object.clone(),
+            function: point.symbol.as_str().into(),
+            object: point.object.as_str().into(),
             source,
         },
     }

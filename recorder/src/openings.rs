@@ -51,7 +51,7 @@ impl Openings {
     }
 
     /// The next thread that waits; it knows then that we are at it.
-    pub fn next(&mut self) -> Option<Opening> {
+    pub fn take(&mut self) -> Option<Opening> {
         let record = self.ring.next()?;
         let (ticket, rest) = record.split_first_chunk::<8>()?;
         let pid = rest.first_chunk::<4>()?;

@@ -76,6 +76,10 @@ impl Session {
         command: Option<&mut Command>,
     ) -> anyhow::Result<Option<Session>> {
         let page_size = page_size();
+        // The command has the filter of whoever started us.
+        if let (Some(command), false) = (&command, options.force_seccomp) {
+            preflight::seccomp::check(command.pid(), report.kernel, &report.kernel_release)?;
+        }
         let mut attachment = match command {
             None => Attachment::attach(report.targets, options, page_size)?,
             Some(command) => match Attachment::start(command, options, page_size)? {

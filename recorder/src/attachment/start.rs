@@ -69,7 +69,7 @@ impl Attachment {
     /// Looks at the command if it is held. True when everything is mapped; it is still held then.
     fn is_loaded(&mut self, pid: i32) -> anyhow::Result<bool> {
         let mut is_held = false;
-        while let Some(opening) = self.openings.next() {
+        while let Some(opening) = self.openings.take() {
             is_held |= opening.pid == pid;
         }
         if !is_held {

@@ -133,6 +133,9 @@ impl Recording {
                 *self.allocations.entry(end).or_default() += 1;
             }
             Record::Exec(exec) => panic!("process {} executed another program", exec.pid),
+            Record::Fork(fork) => panic!("process {} was followed", fork.pid),
+            // The watched program may end with the test.
+            Record::Exit(_) => {}
         }
     }
 }
