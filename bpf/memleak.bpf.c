@@ -7,40 +7,13 @@
  * A release is told at entry, before another thread can be given the address; an allocation at
  * return, when the address is known.
  */
-#include "unwind.h"
+#include "calls.h"
 #include "stop.h"
 #include "exit.h"
 #include "selection.h"
 #include "maps_changed.h"
 
-/* The outermost call of a thread that is under way. */
-struct call {
-	u64 sp; /* at entry: points to the return address */
-	u64 addr;
-	u64 size;
-	u64 out; /* posix_memalign's result */
-	u32 op;	 /* enum ml_op; 0: none */
-	u32 unused;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct call);
-} calls SEC(".maps");
-
 const volatile u64 page_size = 4096;
-
-/*
- * Whether a call with its return address at `sp` is made within the call under way. The stack grows
- * down: what began above it, or in its very place with the same function, has outlived it (longjmp,
- * cancelled thread). Another function in its place is a tail call.
- */
-INLINE int is_nested(struct call *outer, u64 sp, u32 op)
-{
-	return outer->op && (sp < outer->sp || (sp == outer->sp && op != outer->op));
-}
 
 /* Whether this probe is the one that tells of the process; others may fire beside it. */
 INLINE int is_probed_by(struct ml_space *space, u32 cookie)
@@ -51,32 +24,13 @@ INLINE int is_probed_by(struct ml_space *space, u32 cookie)
 /* Begins the outermost call; 0 if this one is nested or not to be recorded. */
 INLINE struct call *begin_call(struct pt_regs *regs, u32 cookie)
 {
-	struct call *call;
 	u32 recording = is_recording();
 	u16 op = cookie;
 
 	if (!recording ||
 	    (recording == ML_OPEN_FILTERED && !is_probed_by(current_space(), cookie)))
 		return 0;
-	call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0,
-				    BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!call) {
-		count(ML_LOST_NO_TASK_STORAGE);
-		return 0;
-	}
-	if (is_nested(call, regs->rsp, op))
-		return 0;
-	call->op = op;
-	call->sp = regs->rsp;
-	return call;
-}
-
-/* Whether an allocation call of this thread is under way, and this one within it. */
-INLINE int within_call(struct pt_regs *regs, u32 op)
-{
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
-
-	return call && is_nested(call, regs->rsp, op);
+	return push_call(regs, op);
 }
 
 INLINE void fill_head(struct ml_point *head, u16 record, u16 op, struct ml_space *space, u64 addr)
@@ -198,27 +152,6 @@ int enter_realloc(struct pt_regs *regs)
 	return 0;
 }
 
-/*
- * The outermost call, if it is the one that returns here; it is over then. A tail call returns
- * through the return probes of both functions, the inner one first.
- */
-INLINE int end_call(struct pt_regs *regs, u32 op, struct call *ended)
-{
-	struct call *call = bpf_task_storage_get(&calls, bpf_get_current_task_btf(), 0, 0);
-	u64 sp = regs->rsp - 8; /* at entry */
-
-	if (!call || !call->op)
-		return 0;
-	if (call->op != op || call->sp != sp) {
-		if (sp > call->sp) /* it was left by other means */
-			call->op = 0;
-		return 0;
-	}
-	*ended = *call;
-	call->op = 0;
-	return 1;
-}
-
 SEC("uretprobe/leave_alloc")
 int leave_alloc(struct pt_regs *regs)
 {
@@ -228,7 +161,7 @@ int leave_alloc(struct pt_regs *regs)
 	u64 addr = regs->rax;
 	int is_realloc = op == ML_OP_REALLOC || op == ML_OP_REALLOCARRAY;
 
-	if (!end_call(regs, op, &call) || !is_recording())
+	if (!pop_call(regs, op, &call) || !is_recording())
 		return 0;
 	space = current_space();
 	if (!space)
@@ -282,7 +215,7 @@ int enter_free(struct pt_regs *regs)
 	u16 op = cookie;
 	struct ml_space *space;
 
-	if (!regs->rdi || !is_recording() || within_call(regs, op))
+	if (!regs->rdi || !is_recording() || within_call(regs))
 		return 0;
 	space = current_space();
 	if (!is_probed_by(space, cookie))
@@ -301,6 +234,7 @@ INLINE u64 whole_pages(u64 bytes)
 }
 
 #define MAP_STACK 0x20000
+#define MREMAP_DONTUNMAP 4 /* the old range stays mapped */
 
 SEC("uprobe/enter_map")
 int enter_map(struct pt_regs *regs)
@@ -312,7 +246,7 @@ int enter_map(struct pt_regs *regs)
 	u64 second, third;
 	int inside;
 
-	if (counting || !is_recording() || !is_probed_by(space, cookie) || within_call(regs, op))
+	if (counting || !is_recording() || !is_probed_by(space, cookie) || within_call(regs))
 		return 0;
 	/* free() calls munmap, and has no return probe that would tell */
 	inside = caller_flags(regs, space) & ML_MAPPING_INNER;
@@ -334,7 +268,7 @@ int enter_map(struct pt_regs *regs)
 	call->size = whole_pages(op == ML_OP_MREMAP ? third : second);
 	if (op == ML_OP_MUNMAP)
 		send_range(ML_OP_MUNMAP, space, call->addr, call->size);
-	else if (op == ML_OP_MREMAP)
+	else if (op == ML_OP_MREMAP && !(regs->rcx & MREMAP_DONTUNMAP))
 		send_range(ML_OP_MREMAP_RELEASE, space, call->addr, whole_pages(second));
 	return 0;
 }
@@ -347,7 +281,7 @@ int leave_map(struct pt_regs *regs)
 	struct ml_space *space;
 	u64 result = regs->rax;
 
-	if (!end_call(regs, op, &call) || !is_recording())
+	if (!pop_call(regs, op, &call) || !is_recording())
 		return 0;
 	space = current_space();
 	if (!space)

@@ -1,5 +1,10 @@
 """Holds a JSON report against what a program says of itself."""
 
+import re
+
+# What these allocate for themselves is libc's and the loader's, not the program's.
+LIBRARYS_OWN = re.compile(r"pthread_create|pthread_cancel|_dl_|pthread_getattr_np")
+
 
 def outstanding_of(report, function, domain):
     """(bytes, count) outstanding of the stacks whose leaf frame is `function`."""
@@ -9,6 +14,47 @@ def outstanding_of(report, function, domain):
         if stack["domain"] == domain and stack["frames"] and stack["frames"][0]["function"] == function
     ]
     return sum(stack["bytes"] for stack in stacks), sum(stack["count"] for stack in stacks)
+
+
+def by_innermost_site(truth, report):
+    """(bytes, count) outstanding by (site, domain), and the stacks of no site.
+
+    The site of a stack is its innermost function that the program calls a site: between it and the
+    recorded function may lie functions of libraries, `strdup` or `operator new`.
+    """
+    figures = {(site["function"], site["domain"]): (0, 0) for site in truth["sites"]}
+    others = []
+    for stack in report["stacks"]:
+        places = [(frame["function"], stack["domain"]) for frame in stack["frames"]]
+        place = next((place for place in places if place in figures), None)
+        if place is None:
+            others.append(stack)
+            continue
+        byte_count, block_count = figures[place]
+        figures[place] = (byte_count + stack["bytes"], block_count + stack["count"])
+    return figures, others
+
+
+def inexact(truth, report):
+    """Sentences about each site that is not exact, and about each byte that no site owns, in any domain;
+    none if nothing is wrong, and then nothing was lost, nor guessed."""
+    wrong = losses(report)
+    figures, others = by_innermost_site(truth, report)
+    for site in truth["sites"]:
+        found, true = figures[site["function"], site["domain"]], (site["bytes"], site["count"])
+        if found != true:
+            wrong.append(
+                f"{site['function']}: {found[0]} bytes in {found[1]} allocations reported, {true[0]} in {true[1]} are true"
+            )
+    for stack in others:
+        functions = [frame["function"] or "?" for frame in stack["frames"]]
+        if stack["count"] > 0 and not any(LIBRARYS_OWN.search(function) for function in functions):
+            wrong.append(f"{stack['bytes']} bytes in {stack['count']} from no site: " + " < ".join(functions))
+    anomalies = report["trace"]["anomalies"]
+    for guess in ("implicit_frees", "unfinished_reallocations"):
+        if anomalies[guess] != 0:
+            wrong.append(f"{guess}: {anomalies[guess]}")
+    return wrong
 
 
 def losses(report):
