@@ -85,9 +85,10 @@ struct search {
 /* What lies at an address of the stack; 0 if it cannot be read. */
 INLINE u64 stack_word(u64 address)
 {
-	u64 word;
+	u64 word = 0;
 
-	return bpf_probe_read_user(&word, sizeof(word), (void *)address) ? 0 : word;
+	bpf_probe_read_user(&word, sizeof(word), (void *)address); /* which leaves 0 where it fails */
+	return word;
 }
 
 /*

@@ -380,6 +380,75 @@ const CASES: &[Case] = &[
         anomalies: NONE,
     },
     Case {
+        name: "U10: mremap that leaves the old range mapped releases nothing; its failure restores nothing",
+        steps: &[
+            (1, Mmap, 10 * P, 2 * P),
+            (1, Mremap, 50 * P, 2 * P),
+            (1, MremapFailed, 10 * P, 2 * P),
+        ],
+        heap: &[],
+        mapping: &[(10 * P, 2 * P), (50 * P, 2 * P)],
+        peak: (0, 4 * P),
+        anomalies: NONE,
+    },
+    Case {
+        name: "U10: mremap onto a live mapping replaces what it covers",
+        steps: &[
+            (1, Mmap, 10 * P, 3 * P),
+            (1, Mmap, 20 * P, 9 * P),
+            (1, MremapRelease, 10 * P, 3 * P),
+            (1, Mremap, 23 * P, 3 * P),
+        ],
+        heap: &[],
+        mapping: &[(20 * P, 3 * P), (23 * P, 3 * P), (26 * P, 3 * P)],
+        peak: (0, 12 * P),
+        anomalies: Anomalies {
+            mappings_replaced: 1,
+            ..NONE
+        },
+    },
+    Case {
+        name: "U10: munmap page by page; the mapping ends with its last page",
+        steps: &[
+            (1, Mmap, 10 * P, 3 * P),
+            (1, Munmap, 11 * P, P),
+            (1, Munmap, 10 * P, P),
+            (1, Munmap, 12 * P, P),
+        ],
+        heap: &[],
+        mapping: &[],
+        peak: (0, 3 * P),
+        anomalies: NONE,
+    },
+    Case {
+        name: "U2: a realloc left by longjmp counts until the thread's next one",
+        steps: &[
+            (1, Malloc, 0x10, 100),
+            (1, ReallocRelease, 0x10, 0),
+            (1, Malloc, 0x20, 7),
+            (1, Free, 0x20, 0),
+        ],
+        heap: &[(0x10, 100)],
+        mapping: &[],
+        peak: (107, 0),
+        anomalies: NONE,
+    },
+    Case {
+        name: "U2: a handler allocates and frees within an interrupted realloc",
+        steps: &[
+            (1, Malloc, 0x10, 100),
+            (1, ReallocRelease, 0x10, 0),
+            (1, Malloc, 0x20, 7),
+            (1, Free, 0x20, 0),
+            (1, Mmap, 10 * P, P),
+            (1, Realloc, 0x30, 150),
+        ],
+        heap: &[(0x30, 150)],
+        mapping: &[(10 * P, P)],
+        peak: (250, P),
+        anomalies: NONE,
+    },
+    Case {
         name: "U10: mremap of the middle of a mapping",
         steps: &[
             (1, Mmap, 10 * P, 9 * P),

@@ -70,6 +70,14 @@ def test_a_second_free_by_the_thread_cache_is_told_apart(recorded):
     assert report["trace"]["anomalies"]["already_freed"] >= 20 * 5
 
 
+def test_stacks_of_threads_are_labelled(recorded, directory):
+    """U11: what pthread_create mapped is labelled, nothing else is; a thread that was not joined is among them."""
+    _, report = recorded["thread_stacks"].result()
+    labelled = [stack for stack in report["stacks"] if stack.get("label") == "thread stack"]
+    assert labelled == [stack for stack in report["stacks"] if stack["domain"] == "mapping"] and labelled
+    assert "; thread stack; " in analyze(directory / "thread_stacks.parquet")
+
+
 def test_a_mapping_over_a_live_one_is_counted(recorded):
     """U10: the report says how often a mapping replaced (a part of) another."""
     _, report = recorded["ranges"].result()

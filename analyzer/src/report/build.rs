@@ -7,6 +7,7 @@ use memleak_trace::Domain;
 
 use super::estimates;
 use super::frames::frames;
+use super::label::label;
 use super::stack_ends::{self, MISSING};
 use super::{
     AgeBin, AllocationReport, AnomalyCounts, Figures, FiguresEstimate, Filters, Losses,
@@ -228,11 +229,16 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         bytes: point.bytes,
         count: point.count,
     });
+    let domain = site.op.domain().map_or("", Domain::name);
+    let frames = stack
+        .map(|stack| frames(stack, &analysis.recording))
+        .unwrap_or_default();
     StackReport {
         id: site.stack.map(|id| id.0),
         pid: site.pid,
-        domain: site.op.domain().map_or("", Domain::name),
+        domain,
         op: site.op.name(),
+        label: label(domain, &frames),
         bytes: row.bytes,
         count: row.count,
         total_bytes: site.total_bytes,
@@ -243,9 +249,7 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         uncertain: None,
         verdict: verdict(&points, sites.bucket_ns()),
         end: stack.map_or(MISSING, |stack| stack.end.name()),
-        frames: stack
-            .map(|stack| frames(stack, &analysis.recording))
-            .unwrap_or_default(),
+        frames,
         age_histogram: Vec::new(),
         timeline: timeline.collect(),
         allocations: None,

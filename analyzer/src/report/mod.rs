@@ -6,6 +6,7 @@ mod build;
 mod estimates;
 mod frames;
 pub mod json;
+mod label;
 mod stack_ends;
 mod summary;
 pub mod text;
@@ -206,6 +207,9 @@ pub struct StackReport {
     pub pid: i32,
     pub domain: &'static str,
     pub op: &'static str,
+    /// What the memory is for, where the stack says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<&'static str>,
     pub bytes: u64,
     pub count: u64,
     pub total_bytes: u64,

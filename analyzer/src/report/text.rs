@@ -102,6 +102,7 @@ fn remarks(stack: &StackReport) -> String {
         "heap" => stack.op.to_owned(),
         domain => format!("{} (domain {domain})", stack.op),
     }];
+    remarks.extend(stack.label.map(str::to_owned));
     remarks.push(format!(
         "{} of {} allocated",
         stack.count, stack.total_count
