@@ -78,7 +78,7 @@ INLINE u64 trampoline_address(void)
 struct search {
 	struct walk walk;
 	u64 trampoline;
-	u32 signals; /* whether it came through a frame of one */
+	u32 signals; /* whether it came through the frame of one */
 	u32 unused;
 };
 
@@ -237,9 +237,9 @@ INLINE struct call *push_call(struct pt_regs *regs, u32 op)
 	}
 	if (own->depth && settle_calls(regs->rsp, regs->rbp))
 		return 0;
-	if (own->depth >= MAX_CALLS) {
+	if (own->depth >= MAX_CALLS) { /* none of them may be under way any more: go on from here */
 		count(ML_LOST_NO_TASK_STORAGE);
-		return 0;
+		own->depth = 0;
 	}
 	call = &own->stack[own->depth & (MAX_CALLS - 1)];
 	own->depth++;
