@@ -178,7 +178,7 @@ __attribute__((noinline)) int settle_calls(u64 sp, u64 bp)
 	u64 trampoline = trampoline_address(), ret = stack_word(sp);
 	struct call *last;
 	struct ml_space *space;
-	u32 pid = bpf_get_current_pid_tgid() >> 32, found;
+	u32 found;
 
 	if (!own || !own->depth)
 		return 0;
@@ -194,7 +194,7 @@ __attribute__((noinline)) int settle_calls(u64 sp, u64 bp)
 	last = &own->stack[(own->depth - 1) & (MAX_CALLS - 1)];
 	s.walk.scratch = bpf_task_storage_get(&scratches, bpf_get_current_task_btf(), 0,
 					      BPF_LOCAL_STORAGE_GET_F_CREATE);
-	space = bpf_map_lookup_elem(&spaces, &pid);
+	space = current_space();
 	if (s.walk.scratch && space) {
 		s.walk.table_index = space->table;
 		s.walk.table = bpf_map_lookup_elem(&mapping_tables, &s.walk.table_index);
