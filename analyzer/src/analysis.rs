@@ -7,7 +7,7 @@ use memleak_trace::{Batch, Description, Header, SpaceId};
 
 use crate::progress::Progress;
 use crate::recording::Recording;
-use crate::replay::Replay;
+use crate::replay::{Observer, Replay};
 use crate::source::Source;
 
 /// The moment a report is about.
@@ -24,11 +24,22 @@ pub enum Moment {
 /// The moment lies outside of the recording.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--at lies {asked} after the start, but the recording lasted {duration}; choose an earlier moment"
+    "the moment lies {asked} after the start, but the recording lasted {duration}; choose an earlier moment"
 )]
 pub struct MomentAfterEnd {
     asked: String,
     duration: String,
+}
+
+impl MomentAfterEnd {
+    /// Both in nanoseconds.
+    pub fn new(asked: i64, duration: i64) -> MomentAfterEnd {
+        let in_words = |ns: i64| crate::units::show_duration(ns.unsigned_abs());
+        MomentAfterEnd {
+            asked: in_words(asked),
+            duration: in_words(duration),
+        }
+    }
 }
 
 /// A trace, replayed.
@@ -44,6 +55,18 @@ pub struct Analysis {
 
 /// Reads a trace and replays it up to `moment`.
 pub fn analyze(path: &Path, moment: Moment) -> anyhow::Result<Analysis> {
+    let (analysis, ()) = analyze_observed(path, moment, (), false)?;
+    Ok(analysis)
+}
+
+/// As [`analyze`]; `observer` hears of every birth and death. `by_thread`: each thread that allocates
+/// has sites of its own.
+pub fn analyze_observed<O: Observer>(
+    path: &Path,
+    moment: Moment,
+    observer: O,
+    by_thread: bool,
+) -> anyhow::Result<(Analysis, O)> {
     let cut = match moment {
         Moment::End => Cut::default(),
         Moment::After(after) => Cut {
@@ -62,8 +85,9 @@ pub fn analyze(path: &Path, moment: Moment) -> anyhow::Result<Analysis> {
     let mut source = Source::open(path)?;
     let mut progress = Progress::new("analyzing", source.rows());
     let mut driver = Driver {
+        recording: Recording::default(),
+        replay: Replay::observed_by(observer, by_thread),
         cut,
-        ..Driver::default()
     };
     let sampling = source.header().selection.sampling;
     driver.replay.set_sampling(sampling);
@@ -80,20 +104,55 @@ pub fn analyze(path: &Path, moment: Moment) -> anyhow::Result<Analysis> {
 
 /// Nanoseconds from start to end of a recording.
 fn duration_of(path: &Path) -> anyhow::Result<i64> {
+    let recording = survey(path)?.recording;
+    Ok(recording.end() - recording.start())
+}
+
+/// What a trace says about itself, without its replay.
+#[derive(Debug)]
+pub struct Survey {
+    pub header: Header,
+    pub condition: Condition,
+    /// Without resident memory.
+    pub recording: Recording,
+}
+
+/// Reads a trace without replaying it: when it starts and ends, its stacks and their names. That is
+/// known only at its end, so what must know before the first event is replayed costs this pass more.
+pub fn survey(path: &Path) -> anyhow::Result<Survey> {
     let mut source = Source::open(path)?;
-    let mut progress = Progress::new("looking for the end", source.rows());
+    let mut progress = Progress::new("reading names and times", source.rows());
     let mut recording = Recording::default();
     while let Some(batch) = source.next_batch() {
-        let batch = batch?;
+        let mut batch = batch?;
         progress.advance(batch.len() as u64);
         count_events(&mut recording, &batch, 0..batch.len());
+        for stack in std::mem::take(&mut batch.stacks) {
+            recording.stack(stack);
+        }
         for (_, note) in batch.notes {
             recording.note(note, Some(i64::MIN));
         }
     }
     progress.finish();
-    source.finish()?;
-    Ok(recording.end() - recording.start())
+    let header = source.header().clone();
+    let mut condition = source.finish()?;
+    note_unclosed(&recording, &mut condition);
+    Ok(Survey {
+        header,
+        condition,
+        recording,
+    })
+}
+
+/// A repaired trace is a whole file, but its recording still ends early.
+fn note_unclosed(recording: &Recording, condition: &mut Condition) {
+    if condition.complete && recording.closed.is_none() {
+        condition.complete = false;
+        condition.remarks.push(
+            "the recording was never closed: it ends with the last event that was kept".to_owned(),
+        );
+    }
 }
 
 /// Where the replay stops: at the first event, in file order, whose timestamp lies more than
@@ -108,14 +167,14 @@ struct Cut {
 
 /// Takes batches in file order. Descriptions are read to the end whatever the moment, because names
 /// and losses are told late.
-#[derive(Debug, Default)]
-struct Driver {
+#[derive(Debug)]
+struct Driver<O> {
     recording: Recording,
-    replay: Replay,
+    replay: Replay<O>,
     cut: Cut,
 }
 
-impl Driver {
+impl<O: Observer> Driver<O> {
     fn batch(&mut self, mut batch: Batch) {
         for stack in std::mem::take(&mut batch.stacks) {
             self.recording.stack(stack);
@@ -162,33 +221,26 @@ impl Driver {
         }
     }
 
-    fn finish(mut self, header: Header, mut condition: Condition) -> anyhow::Result<Analysis> {
-        // A repaired trace is a whole file, but its recording still ends early.
-        if condition.complete && self.recording.closed.is_none() {
-            condition.complete = false;
-            condition.remarks.push(
-                "the recording was never closed: it ends with the last event that was kept"
-                    .to_owned(),
-            );
-        }
+    fn finish(mut self, header: Header, mut condition: Condition) -> anyhow::Result<(Analysis, O)> {
+        note_unclosed(&self.recording, &mut condition);
         let (start, end) = (self.recording.start(), self.recording.end());
         let at = self.until().unwrap_or(end);
         if at > end {
-            let in_words = |ns: i64| crate::units::show_duration(ns.unsigned_abs());
-            let (asked, duration) = (in_words(at - start), in_words(end - start));
-            return Err(MomentAfterEnd { asked, duration }.into());
+            return Err(MomentAfterEnd::new(at - start, end - start).into());
         }
         self.replay.finish(at);
         let Driver {
             recording, replay, ..
         } = self;
-        Ok(Analysis {
+        let (replay, observer) = replay.into_parts();
+        let analysis = Analysis {
             header,
             condition,
             recording,
             replay,
             at,
-        })
+        };
+        Ok((analysis, observer))
     }
 }
 

@@ -1,4 +1,7 @@
-//! The command line: clap stays in this file, the rest sees plain options.
+//! The command line: clap stays in this file and below it, the rest sees plain options.
+
+pub mod filters;
+pub mod views;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -6,9 +9,13 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::analysis::Moment;
-use crate::units::{parse_age, parse_moment};
-use memleak_trace::quantity::parse_size;
+use crate::gate::Condition;
+use filters::FilterArguments;
+use views::{
+    AllocsArguments, DiffArguments, EventsArguments, ExportArguments, HistogramArguments,
+    OutputArguments, PeakArguments, SeriesArguments, TemporaryArguments, TimelineArguments,
+    TopArguments, TreeArguments, WindowArguments,
+};
 
 const EXAMPLES: &str = "\
 EXAMPLES:
@@ -20,6 +27,10 @@ EXAMPLES:
       the large allocations that were outstanding half-way
   memleak-analyze --format json --output report.json trace.parquet
       every stack with its timeline and ages, for other programs
+  memleak-analyze --fail-on 'growth>1MiB/min' --suppressions known.txt trace.parquet
+      for a pipeline: status 3 if memory grows, known stacks left out
+  memleak-analyze top --by function --not-module libstdc trace.parquet
+      another view; each subcommand has examples of its own
   memleak-analyze repair trace.parquet
       a copy of a damaged trace that any Parquet reader opens
   memleak-analyze symbolize --debug-dir ./symbols trace.parquet
@@ -27,7 +38,8 @@ EXAMPLES:
   memleak-analyze verify trace.parquet
       whether the trace is sound, check by check
 
-Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage.";
+Exit status: 0 done (a damaged trace with a readable part included), 1 failed, 2 wrong usage, 3 --fail-on
+tripped.";
 
 const SYMBOLIZE_EXAMPLES: &str = "\
 EXAMPLES:
@@ -76,19 +88,6 @@ pub struct ReportArguments {
     #[arg(short = 'T', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub top: Option<u32>,
 
-    /// Count only outstanding allocations at least this old: 500ms, 30s, 5m; a bare number is
-    /// milliseconds
-    #[arg(short, long, value_name = "AGE", value_parser = parse_age)]
-    pub older: Option<u64>,
-
-    /// Count only outstanding allocations of at least this size: 4096, 64KiB, 1MiB
-    #[arg(short = 'z', long, value_name = "SIZE", value_parser = parse_size)]
-    pub min_size: Option<u64>,
-
-    /// Count only outstanding allocations of at most this size
-    #[arg(short = 'Z', long, value_name = "SIZE", value_parser = parse_size)]
-    pub max_size: Option<u64>,
-
     /// Show each outstanding allocation with its address and size
     #[arg(short = 'a', long)]
     pub show_allocs: bool,
@@ -97,22 +96,53 @@ pub struct ReportArguments {
     #[arg(short = 'C', long, conflicts_with = "show_allocs")]
     pub combined_only: bool,
 
-    /// The state at this moment: 30s after the start, or 50% of the recording [default: its end]
-    #[arg(long, value_name = "MOMENT", value_parser = parse_moment)]
-    pub at: Option<Moment>,
+    /// Exit with status 3 if a domain's outstanding allocations are more than this:
+    /// outstanding>10MiB, count>1000 or growth>1MiB/min; may be given several times
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_on: Vec<Condition>,
 
-    /// Write the report to a file instead of stdout
+    /// Stacks that do not count and are not ranked: lines `function REGEX # reason` (or module, file)
     #[arg(long, value_name = "FILE")]
-    pub output: Option<PathBuf>,
+    pub suppressions: Option<PathBuf>,
 
-    /// Replace an existing output file
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+
+    #[command(flatten)]
+    pub filters: FilterArguments,
 }
 
 /// Other things to do with a trace.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Rank stacks, functions, modules, lines, threads or sizes by what they hold
+    Top(TopArguments),
+    /// Show the call tree, from main down or from the allocating functions up
+    Tree(TreeArguments),
+    /// Show what was held over time
+    Timeline(TimelineArguments),
+    /// Show how old what is outstanding is
+    Ages(HistogramArguments),
+    /// Show how large allocations are
+    Sizes(HistogramArguments),
+    /// Show how long freed allocations lived
+    Lifetimes(HistogramArguments),
+    /// Show who held memory at the highest point
+    Peak(PeakArguments),
+    /// Show allocations that were freed at once
+    Temporary(TemporaryArguments),
+    /// Show allocated inside or outside of a window of time × freed inside or outside of it
+    Window(WindowArguments),
+    /// Compare two moments of a trace, or two traces
+    Diff(DiffArguments),
+    /// List each outstanding allocation
+    Allocs(AllocsArguments),
+    /// List the raw events
+    Events(EventsArguments),
+    /// Print what memleak would have printed while the program ran
+    Series(SeriesArguments),
+    /// Write every lifetime as a row of a table
+    Export(ExportArguments),
     /// Write the readable part of a damaged trace to a new file
     Repair(RepairArguments),
     /// Write a new trace with names from debug files
@@ -144,8 +174,8 @@ pub struct VerifyArguments {
     pub traces: Vec<PathBuf>,
 
     /// Form of the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = ResultFormat::Text)]
+    pub format: ResultFormat,
 
     /// Say only what is wrong
     #[arg(short, long)]
@@ -191,7 +221,17 @@ impl From<SymbolizeArguments> for crate::symbolize::Options {
 pub enum Format {
     /// As memleak prints it
     Text,
-    /// As schemas/report-v1.json describes it
+    /// As schemas/report-v1.json (views: views-v1.json) describes it
+    Json,
+    /// A line per row, for spreadsheets and scripts
+    Csv,
+}
+
+/// Forms of a result that is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ResultFormat {
+    Text,
+    /// As schemas/verify-v1.json describes it
     Json,
 }
 
@@ -207,15 +247,43 @@ pub enum Generate {
 /// Reads the command line; the error knows its text and exit status.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap::Error> {
     let parsed = Arguments::try_parse_from(arguments)?;
-    let sizes = (parsed.report.min_size, parsed.report.max_size);
-    if let (Some(min), Some(max)) = sizes
-        && min > max
-    {
-        let message =
-            format!("--min-size {min} is larger than --max-size {max}: nothing can match");
+    if let Some(message) = parsed.contradiction() {
         return Err(Arguments::command().error(clap::error::ErrorKind::ValueValidation, message));
     }
     Ok(parsed)
+}
+
+impl Arguments {
+    /// Options that exclude each other, in a sentence.
+    fn contradiction(&self) -> Option<String> {
+        // Which filters have nothing to say: those of freed or those of outstanding allocations.
+        let (what, filters, freed, outstanding) = match &self.command {
+            None => ("the report", &self.report.filters, false, true),
+            Some(Command::Top(view)) => ("top", &view.view.filters, true, true),
+            Some(Command::Tree(view)) => ("tree", &view.view.filters, true, true),
+            Some(Command::Timeline(view)) => ("timeline", &view.view.filters, true, true),
+            Some(Command::Ages(view)) => ("ages", &view.view.filters, false, true),
+            Some(Command::Sizes(view)) => ("sizes", &view.view.filters, true, true),
+            Some(Command::Lifetimes(view)) => ("lifetimes", &view.view.filters, true, false),
+            Some(Command::Peak(view)) => ("peak", &view.view.filters, false, false),
+            Some(Command::Temporary(view)) => ("temporary", &view.view.filters, false, false),
+            Some(Command::Window(view)) => ("window", &view.view.filters, true, true),
+            Some(Command::Diff(view)) => ("diff", &view.view.filters, true, true),
+            Some(Command::Allocs(view)) => ("allocs", &view.view.filters, false, true),
+            Some(Command::Events(view)) => ("events", &view.view.filters, false, false),
+            Some(Command::Series(view)) => ("series", &view.view.filters, false, true),
+            Some(Command::Export(export)) => ("export", &export.filters, true, true),
+            Some(Command::Repair(_) | Command::Symbolize(_) | Command::Verify(_)) => return None,
+        };
+        let useless = |option| format!("{option} has no meaning for {what}");
+        filters
+            .contradiction()
+            .or_else(|| filters.only_freed().filter(|_| !freed).map(useless))
+            .or_else(|| {
+                let option = filters.only_outstanding();
+                option.filter(|_| !outstanding).map(useless)
+            })
+    }
 }
 
 /// Writes the man page or completions.
@@ -256,9 +324,10 @@ mod tests {
         for parsed in [short, long] {
             let report = parsed.report;
             assert_eq!(report.trace, Some(PathBuf::from("t.parquet")));
-            assert_eq!((report.top, report.older), (Some(3), Some(500_000_000)));
+            let filters = report.filters;
+            assert_eq!((report.top, filters.older), (Some(3), Some(500_000_000)));
             assert_eq!(
-                (report.min_size, report.max_size),
+                (filters.min_size, filters.max_size),
                 (Some(1024), Some(1 << 20))
             );
             assert!(report.show_allocs && !report.combined_only);
@@ -275,6 +344,23 @@ mod tests {
             "x -z 2k -Z 1k t",
             "x -a -C t",
             "x --at 120% t",
+            "x --only-temporary t",
+            "x --older 5s --younger 1s t",
+            "x --function ( t",
+            "x --domain stack t",
+            "x --op steal t",
+            "x top --by colour t",
+            "x top",
+            "x peak --older 1s t",
+            "x lifetimes --only-leaked t",
+            "x top --only-leaked --only-temporary t",
+            "x timeline --buckets 0 t",
+            "x tree --folded --inverted t",
+            "x tree --min-percent 101 t",
+            "x temporary --within 5 t",
+            "x series 0 t",
+            "x series 5",
+            "x events --min-lifetime 1s t",
             "x --format yaml t",
             "x one two",
             "x repair",
@@ -293,6 +379,12 @@ mod tests {
         assert!(parse("x repair t").expect("subcommand").command.is_some());
         let file = parse("x ./repair").expect("file");
         assert!(file.command.is_none());
+        let at = parse("x top --at 50% --by line --format csv t").expect("a view");
+        let Some(Command::Top(top)) = at.command else {
+            panic!("{at:?}")
+        };
+        assert_eq!(top.view.format, Format::Csv);
+        assert!(top.view.filters.to.is_some());
         assert_eq!(file.report.trace, Some(PathBuf::from("./repair")));
     }
 

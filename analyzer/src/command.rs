@@ -1,20 +1,30 @@
 //! What the program does, once the command line is understood.
 
-use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::io::{ErrorKind, Write};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use memleak_trace::TraceReader;
 
-use crate::analysis::{MomentAfterEnd, analyze};
+use crate::analysis::{MomentAfterEnd, analyze_observed};
 use crate::cli::{
-    self, Arguments, Command, Format, RepairArguments, ReportArguments, VerifyArguments,
+    self, Arguments, Command, Format, RepairArguments, ReportArguments, ResultFormat,
+    VerifyArguments,
 };
+use crate::filter::{self, EmptyRange, Shown};
+use crate::gate::{self, Suppressions, Tripped};
+use crate::output::{Output, is_same_file};
 use crate::report::{self, Selection};
 use crate::symbolize::symbolize;
-use crate::tables::Filter;
 use crate::verify::{self, Outcome};
+use crate::views;
+
+mod questions;
+
+/// A request that cannot be met as asked, though every option alone is right.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(&'static str);
 
 /// Stacks shown as text unless asked otherwise; memleak's default.
 const TEXT_TOP: u32 = 10;
@@ -28,6 +38,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Repair(repair)) => self::repair(&repair),
         Some(Command::Symbolize(arguments)) => symbolize(&arguments.into()),
         Some(Command::Verify(arguments)) => verify_all(&arguments),
+        Some(view) => questions::run(view),
         None => match arguments.report.trace.clone() {
             Some(trace) => report(&trace, &arguments.report),
             None => bail!("no trace was given; see memleak-analyze --help"),
@@ -35,8 +46,8 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// The exit status of an error: 2 for a request that cannot be met as asked, 0 if only the reader
-/// of our output went away, else 1.
+/// The exit status of an error: 2 for a request that cannot be met as asked, 3 if the gate tripped, 0 if
+/// only the reader of our output went away, else 1.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     let broken_pipe = |cause: &(dyn std::error::Error + 'static)| {
         cause
@@ -45,8 +56,10 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
     };
     if error.chain().any(broken_pipe) {
         0
-    } else if error.is::<MomentAfterEnd>() {
+    } else if error.is::<MomentAfterEnd>() || error.is::<EmptyRange>() || error.is::<Usage>() {
         2
+    } else if error.is::<Tripped>() {
+        3
     } else {
         1
     }
@@ -64,29 +77,40 @@ pub fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn report(trace: &Path, arguments: &ReportArguments) -> anyhow::Result<()> {
-    let output = Output::prepare(trace, arguments.output.as_deref(), arguments.force)?;
-    let analysis = analyze(trace, arguments.at.unwrap_or_default())?;
-    if !analysis.condition.complete {
-        let remarks = analysis.condition.remarks.join(" ");
-        // The report says it too; a warning that cannot be written is not worth an error.
-        let _ = writeln!(
-            std::io::stderr(),
-            "warning: {}: the trace is incomplete: {remarks}",
-            trace.display()
-        );
-    }
+    let output = &arguments.output;
+    let output = Output::prepare(trace, output.output.as_deref(), output.force)?;
+    let suppressions = match &arguments.suppressions {
+        Some(path) => Suppressions::read(path)?,
+        None => Suppressions::default(),
+    };
+    let judged = !arguments.fail_on.is_empty() || arguments.suppressions.is_some();
+    let options = (&arguments.filters).into();
+    let filter = filter::resolve(trace, &options)?;
+    let moment = options.to.unwrap_or_default();
+    let (analysis, ()) = analyze_observed(trace, moment, (), options.needs_threads())?;
+    views::warn_if_incomplete(trace, &analysis);
     let is_text = arguments.format == Format::Text;
+    let top = arguments.top.or(is_text.then_some(TEXT_TOP));
     let selection = Selection {
-        filter: Filter {
-            min_size: arguments.min_size,
-            max_size: arguments.max_size,
-            min_age: arguments.older,
-        },
-        top: arguments.top.or(is_text.then_some(TEXT_TOP)),
-        idle: !is_text,
+        shown: Shown::new(&options, &filter, analysis.recording.start(), top),
+        filter,
+        min_bytes: options.min_bytes,
+        // The gate judges every stack, and suppressions are found by names.
+        top: top.filter(|_| !judged),
+        idle: arguments.format == Format::Json,
         allocations: arguments.show_allocs,
     };
-    let report = report::build(trace, &analysis, selection)?;
+    let mut report = report::build(trace, &analysis, selection)?;
+    for stack in &mut report.stacks {
+        stack.suppressed = suppressions.reason(&stack.frames).map(str::to_owned);
+    }
+    let verdict = gate::check(&report, &arguments.fail_on);
+    if verdict.as_ref().is_err_and(|error| !error.is::<Tripped>()) {
+        return verdict;
+    }
+    if judged {
+        report.cut(top);
+    }
     output.write(|out| match arguments.format {
         Format::Text => {
             let style = report::text::Style {
@@ -95,68 +119,9 @@ fn report(trace: &Path, arguments: &ReportArguments) -> anyhow::Result<()> {
             report::text::write(&report, style, out)
         }
         Format::Json => report::json::write(&report, out),
-    })
-}
-
-/// Where a report goes.
-enum Output {
-    Stdout,
-    File { path: PathBuf, force: bool },
-}
-
-impl Output {
-    /// Refuses early what would fail after a long analysis, or destroy the trace.
-    fn prepare(trace: &Path, path: Option<&Path>, force: bool) -> anyhow::Result<Output> {
-        let Some(path) = path else {
-            return Ok(Output::Stdout);
-        };
-        if path.exists() && !force {
-            bail!(
-                "{} already exists; choose another --output or add --force",
-                path.display()
-            );
-        }
-        if is_same_file(path, trace) {
-            bail!(
-                "{} is the trace itself; choose another --output",
-                path.display()
-            );
-        }
-        Ok(Output::File {
-            path: path.to_owned(),
-            force,
-        })
-    }
-
-    fn write(
-        &self,
-        write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        match self {
-            Output::Stdout => {
-                let mut out = BufWriter::new(std::io::stdout().lock());
-                write(&mut out)?;
-                Ok(out.flush()?)
-            }
-            Output::File { path, force } => {
-                let failed = || format!("{}: cannot write the report", path.display());
-                let mut out = BufWriter::new(create(path, *force).with_context(failed)?);
-                write(&mut out).with_context(failed)?;
-                out.flush().with_context(failed)
-            }
-        }
-    }
-}
-
-fn create(path: &Path, force: bool) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true);
-    if force {
-        options.create(true).truncate(true);
-    } else {
-        options.create_new(true);
-    }
-    options.open(path)
+        Format::Csv => report::csv::write(&report, out),
+    })?;
+    verdict
 }
 
 /// Writes the readable part of a trace to a new file, and says on stderr what is missing.
@@ -210,8 +175,8 @@ fn verify_all(arguments: &VerifyArguments) -> anyhow::Result<()> {
         .map(|trace| verify::verify(trace))
         .collect::<anyhow::Result<Vec<Outcome>>>()?;
     Output::Stdout.write(|out| match arguments.format {
-        Format::Text => verify::write_text(&outcomes, arguments.quiet, out),
-        Format::Json => verify::write_json(&outcomes, out),
+        ResultFormat::Text => verify::write_text(&outcomes, arguments.quiet, out),
+        ResultFormat::Json => verify::write_json(&outcomes, out),
     })?;
     let unsound: Vec<String> = outcomes
         .iter()
@@ -222,9 +187,4 @@ fn verify_all(arguments: &VerifyArguments) -> anyhow::Result<()> {
         true => Ok(()),
         false => bail!("not sound: {}", unsound.join(", ")),
     }
-}
-
-/// Whether both paths lead to one existing file.
-pub fn is_same_file(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
 }

@@ -8,16 +8,22 @@
 //! - [`replay`]: events become lifetimes; [`recording`]: what the descriptions say
 //! - [`estimate`]: what a sample says of the whole
 //! - [`analysis`]: drives both over one trace, up to the moment asked about
+//! - [`filter`]: which allocations count
 //! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
 //! - [`report`]: the report as data, and its forms
+//! - [`views`]: the other questions, each a table
+//! - [`gate`]: `--fail-on` and suppressions
 //! - [`symbolize`]: names added later, from debug files
 //! - [`verify`]: whether a trace is what it says
-//! - [`cli`]: options; [`units`]: sizes and durations as users write them
+//! - [`cli`]: options; [`output`]: where results go; [`units`]: sizes and durations as users write them
 
 pub mod analysis;
 pub mod cli;
 pub mod command;
 pub mod estimate;
+pub mod filter;
+pub mod gate;
+pub mod output;
 pub mod progress;
 pub mod recording;
 pub mod replay;
@@ -28,3 +34,4 @@ pub mod tables;
 pub mod units;
 pub mod verdict;
 pub mod verify;
+pub mod views;

@@ -220,6 +220,11 @@ impl Recording {
         None
     }
 
+    /// The stacks told, by number.
+    pub fn stacks(&self) -> impl Iterator<Item = &Stack> {
+        self.stacks.iter().flatten()
+    }
+
     pub fn stack_of(&self, id: StackId) -> Option<&Stack> {
         self.stacks.get(usize::try_from(id.0).ok()?)?.as_ref()
     }

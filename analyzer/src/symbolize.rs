@@ -13,7 +13,7 @@ use memleak_trace::stack::Location;
 use memleak_trace::writer::WriterOptions;
 use memleak_trace::{Description, FrameId, Note, TraceReader, TraceWriter};
 
-use crate::command::is_same_file;
+use crate::output::is_same_file;
 use crate::progress::Progress;
 use search::{Found, Search};
 use wanted::{Build, Wanted};

@@ -8,17 +8,8 @@ use polars::prelude::*;
 use memleak_trace::Domain;
 
 use crate::estimate::{Sampled, Sum};
+use crate::filter::Filter;
 use crate::replay::{Allocation, Estimate, Estimates, Replay};
-
-/// Which outstanding allocations count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Bytes, both inclusive.
-    pub min_size: Option<u64>,
-    pub max_size: Option<u64>,
-    /// Nanoseconds.
-    pub min_age: Option<u64>,
-}
 
 /// The figures of a stack: a row per allocation site. What is outstanding is what the filter let
 /// through; the totals are not filtered.
@@ -100,9 +91,10 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The tables of a replay at moment `at` (nanoseconds of the trace's clock).
-    pub fn new(replay: &Replay, at: i64, filter: Filter) -> PolarsResult<Tables> {
-        let outstanding = outstanding(replay)?
+    /// The tables of a replay at moment `at` (nanoseconds of the trace's clock). Sites that do not
+    /// pass the filter are left out.
+    pub fn new(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<Tables> {
+        let outstanding = outstanding(replay, at, filter)?
             .lazy()
             .with_column((lit(at) - col("born")).alias("age"))
             // An allocation that another thread stamped a little later than the moment has age 0.
@@ -112,11 +104,11 @@ impl Tables {
                     .otherwise(col("age"))
                     .alias("age"),
             );
-        // Made once: every table below starts from the rows that the filter lets through.
-        let outstanding = filter.apply(outstanding).collect()?.lazy();
+        // Made once: every table below starts from these rows.
+        let outstanding = outstanding.collect()?.lazy();
         Ok(Tables {
             outstanding,
-            sites: sites(replay)?.lazy(),
+            sites: sites(replay, filter)?.lazy(),
             is_sampled: replay.estimates().is_some(),
         })
     }
@@ -289,26 +281,12 @@ impl Tables {
     }
 }
 
-impl Filter {
-    fn apply(self, mut outstanding: LazyFrame) -> LazyFrame {
-        if let Some(min) = self.min_size {
-            outstanding = outstanding.filter(col("size").gt_eq(lit(min)));
-        }
-        if let Some(max) = self.max_size {
-            outstanding = outstanding.filter(col("size").lt_eq(lit(max)));
-        }
-        if let Some(age) = self.min_age {
-            let age = i64::try_from(age).unwrap_or(i64::MAX);
-            outstanding = outstanding.filter(col("age").gt_eq(lit(age)));
-        }
-        outstanding
-    }
-}
-
-fn outstanding(replay: &Replay) -> PolarsResult<DataFrame> {
+/// A row per outstanding allocation that passes the filter.
+fn outstanding(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<DataFrame> {
+    let passing = filter.outstanding_of(replay, at);
     let (mut sites, mut addrs, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     let (mut borns, mut counts) = (Vec::new(), Vec::new());
-    for allocation in replay.outstanding() {
+    for allocation in &passing {
         sites.push(allocation.site);
         addrs.push(allocation.addr);
         sizes.push(allocation.size);
@@ -323,7 +301,7 @@ fn outstanding(replay: &Replay) -> PolarsResult<DataFrame> {
         Column::new("counts".into(), counts),
     ];
     if let Some(sampled) = replay.estimates().map(Estimates::sampled) {
-        columns.extend(weighted(replay, sampled));
+        columns.extend(weighted(replay, &passing, sampled));
     }
     DataFrame::new_infer_height(columns)
 }
@@ -369,16 +347,16 @@ fn estimates_in(table: &DataFrame) -> PolarsResult<Vec<Estimate>> {
 
 /// For each outstanding allocation, what it adds to the estimates of bytes and count beside itself,
 /// and to their variances. Mappings are no sample, and add nothing.
-fn weighted(replay: &Replay, sampled: &Sampled) -> Vec<Column> {
+fn weighted(replay: &Replay, passing: &[Allocation], sampled: &Sampled) -> Vec<Column> {
     let sites = replay.sites().as_slice();
     let sums = |x: fn(&Allocation) -> f64| -> (Vec<f64>, Vec<f64>) {
-        let allocations = replay.outstanding().map(|allocation| {
+        let allocations = passing.iter().map(|allocation| {
             let domain = sites[allocation.site as usize].op.domain();
             let weight = match domain {
                 Some(Domain::Heap) => sampled.weight(allocation.size),
                 _ => 1.0,
             };
-            let sum = Sum::of(x(&allocation), weight);
+            let sum = Sum::of(x(allocation), weight);
             (sum.missed, sum.variance)
         });
         allocations.unzip()
@@ -392,10 +370,11 @@ fn weighted(replay: &Replay, sampled: &Sampled) -> Vec<Column> {
         .collect()
 }
 
-fn sites(replay: &Replay) -> PolarsResult<DataFrame> {
-    let sites = replay.sites().as_slice();
-    let numbers: Vec<u32> = (0..sites.len() as u32).collect();
-    let totals: Vec<u64> = sites.iter().map(|site| site.total_bytes).collect();
+fn sites(replay: &Replay, filter: &Filter) -> PolarsResult<DataFrame> {
+    let sites = replay.sites().as_slice().iter().enumerate();
+    let sites: Vec<_> = sites.filter(|(_, site)| filter.site(site)).collect();
+    let numbers: Vec<u32> = sites.iter().map(|(index, _)| *index as u32).collect();
+    let totals: Vec<u64> = sites.iter().map(|(_, site)| site.total_bytes).collect();
     DataFrame::new_infer_height(vec![
         Column::new("site".into(), numbers),
         Column::new("total_bytes".into(), totals),
@@ -467,7 +446,7 @@ mod tests {
                 stack,
             });
         }
-        let tables = Tables::new(&replay, 10, Filter::default()).expect("tables");
+        let tables = Tables::new(&replay, 10, &Filter::default()).expect("tables");
         let all = tables.stacks(None, true).expect("stacks");
         assert_eq!(sites(&all), [(1, 31, 2), (0, 10, 1), (2, 10, 1), (3, 0, 0)]);
         assert_eq!((all[3].oldest_age, all[3].youngest_age), (None, None));
@@ -489,25 +468,25 @@ mod tests {
         type Row = (Filter, &'static [(u32, u64, u64)]);
         let none = Filter::default();
         let cases: &[Row] = &[
-            (none, &[(0, 60, 3), (1, 40, 1)]),
+            (none.clone(), &[(0, 60, 3), (1, 40, 1)]),
             (
                 Filter {
                     min_size: Some(20),
-                    ..none
+                    ..none.clone()
                 },
                 &[(0, 50, 2), (1, 40, 1)],
             ),
             (
                 Filter {
                     max_size: Some(20),
-                    ..none
+                    ..none.clone()
                 },
                 &[(0, 30, 2)],
             ),
             (
                 Filter {
                     min_age: Some(300),
-                    ..none
+                    ..none.clone()
                 },
                 &[(0, 30, 2)],
             ),
@@ -516,23 +495,24 @@ mod tests {
                     min_size: Some(11),
                     max_size: Some(29),
                     min_age: Some(1),
+                    ..none.clone()
                 },
                 &[(0, 20, 1)],
             ),
             (
                 Filter {
                     min_size: Some(41),
-                    ..none
+                    ..none.clone()
                 },
                 &[],
             ),
         ];
         for (filter, expected) in cases {
-            let tables = Tables::new(&replay, 500, *filter).expect("tables");
+            let tables = Tables::new(&replay, 500, filter).expect("tables");
             let rows = tables.stacks(None, false).expect("stacks");
             assert_eq!(sites(&rows), *expected, "{filter:?}");
         }
-        let tables = Tables::new(&replay, 500, none).expect("tables");
+        let tables = Tables::new(&replay, 500, &none).expect("tables");
         let rows = tables.stacks(Some(1), false).expect("stacks");
         assert_eq!(
             (rows[0].oldest_age, rows[0].youngest_age),
@@ -553,7 +533,7 @@ mod tests {
             at - 150_000 * S,
         ];
         let replay = replay(&born.map(|born| (0, 1, born)));
-        let tables = Tables::new(&replay, at, Filter::default()).expect("tables");
+        let tables = Tables::new(&replay, at, &Filter::default()).expect("tables");
         let stacks = tables.stacks(None, false).expect("stacks");
         let bins: Vec<_> = tables
             .ages(&stacks)
@@ -568,7 +548,7 @@ mod tests {
     #[test]
     fn allocations_of_chosen_stacks() {
         let replay = replay(&[(0, 10, 1), (1, 5, 2), (0, 30, 3)]);
-        let tables = Tables::new(&replay, 10, Filter::default()).expect("tables");
+        let tables = Tables::new(&replay, 10, &Filter::default()).expect("tables");
         let top = tables.stacks(Some(1), false).expect("stacks");
         let rows = tables.allocations(&top).expect("allocations");
         let rows: Vec<_> = rows

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use memleak_analyze::replay::Replay;
+use memleak_analyze::replay::{Allocation, Death, Observer, Replay, Sites};
 use memleak_trace::{Domain, Event, Op, SpaceId, StackId};
 use proptest::prelude::*;
 
@@ -160,6 +160,55 @@ fn outstanding(replay: &Replay, domain: Domain) -> Vec<(u64, u64)> {
     let mut list: Vec<_> = allocations.map(|a| (a.addr, a.size)).collect();
     list.sort_unstable();
     list
+}
+
+/// What an observer heard: bytes and allocations of each domain that were born and did not die.
+#[derive(Default)]
+struct Heard([(u64, u64); Domain::ALL.len()]);
+
+impl Heard {
+    fn of(&mut self, allocation: &Allocation, sites: &Sites) -> &mut (u64, u64) {
+        let op = sites.as_slice()[allocation.site as usize].op;
+        &mut self.0[op.domain().expect("an allocation") as usize]
+    }
+}
+
+impl Observer for Heard {
+    fn born(&mut self, allocation: &Allocation, sites: &Sites) {
+        let sum = self.of(allocation, sites);
+        *sum = (sum.0 + allocation.size, sum.1 + u64::from(allocation.count));
+    }
+
+    fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        assert!(death.at >= allocation.born);
+        let sum = self.of(allocation, sites);
+        *sum = (sum.0 - allocation.size, sum.1 - u64::from(allocation.count));
+    }
+
+    fn revived(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
+        self.born(allocation, sites);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    /// Births less deaths, as an observer hears of them, are what is outstanding; with sites apart by
+    /// thread too.
+    #[test]
+    fn observers_hear_of_everything(events in events(), by_thread in any::<bool>()) {
+        let mut replay = Replay::observed_by(Heard::default(), by_thread);
+        for event in &events {
+            replay.event(event);
+        }
+        let (replay, heard) = replay.into_parts();
+        for domain in Domain::ALL {
+            let account = replay.account(domain).copied().unwrap_or_default();
+            prop_assert_eq!(heard.0[domain as usize], (account.bytes, account.count));
+        }
+        let threads = replay.sites().as_slice().iter().map(|site| site.tid != 0);
+        prop_assert!(threads.into_iter().all(|apart| apart == by_thread));
+    }
 }
 
 proptest! {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use memleak_trace::{Domain, Event};
 
 use super::blocks::Block;
+use super::observer::Death;
 use super::ranges::Range;
 
 /// Why a freed address is unknown.
@@ -49,6 +50,8 @@ pub struct Unmapped {
     pub whole: Vec<bool>,
     /// Set where nothing was freed.
     pub unknown: Option<Unknown>,
+    /// With which the pieces were told to be dead.
+    pub death: Death,
 }
 
 /// By thread. Only threads with something under way have an entry, so that the lookup for each

@@ -9,6 +9,7 @@ mod blocks;
 mod estimates;
 mod freed;
 mod in_flight;
+mod observer;
 mod prefetch;
 mod ranges;
 mod reallocation;
@@ -18,11 +19,12 @@ mod timeline;
 use std::collections::HashSet;
 
 use memleak_trace::selection::Sampling;
-use memleak_trace::{Batch, Domain, Effect, Event, SpaceId};
+use memleak_trace::{Batch, Domain, Effect, Event, Op, SpaceId};
 
 pub use accounts::{Account, Anomalies};
 pub use blocks::{Block, Blocks};
 pub use estimates::{Estimate, Estimated, Estimates};
+pub use observer::{Death, Observer};
 pub use ranges::{Range, Ranges};
 pub use sites::{Figures, Site, Sites};
 pub use timeline::{MAX_BUCKETS, Point};
@@ -49,9 +51,34 @@ pub struct Allocation {
     pub count: u32,
 }
 
+impl From<&Block> for Allocation {
+    fn from(block: &Block) -> Self {
+        Allocation {
+            addr: block.addr,
+            size: block.size,
+            born: block.born,
+            site: block.site,
+            count: 1,
+        }
+    }
+}
+
+impl Allocation {
+    /// A piece of a mapping; `counts` where it stands for the whole of it.
+    fn piece(range: &Range, counts: bool) -> Allocation {
+        Allocation {
+            addr: range.start,
+            size: range.size(),
+            born: range.born,
+            site: range.site,
+            count: u32::from(counts),
+        }
+    }
+}
+
 /// The state of memory after the events seen so far.
-#[derive(Debug, Default)]
-pub struct Replay {
+#[derive(Debug)]
+pub struct Replay<O = ()> {
     heap: Blocks,
     mappings: Ranges,
     sites: Sites,
@@ -66,17 +93,77 @@ pub struct Replay {
     /// Where the heap's blocks are a sample: its figures are estimates then.
     estimates: Option<Box<Estimates>>,
     now: i64,
+    /// Sites are told apart by thread too.
+    by_thread: bool,
+    /// The event being replayed: what a death that it causes is told with.
+    present: Death,
+    observer: O,
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Replay::observed_by((), false)
+    }
 }
 
 impl Replay {
+    /// The estimates of a sampled heap, which the figures of sites and account are made of.
+    pub fn estimates(&self) -> Option<&Estimates> {
+        self.estimates.as_deref()
+    }
+}
+
+impl<O: Observer> Replay<O> {
+    /// An empty state whose changes are told to `observer`. `by_thread`: each thread that allocates
+    /// has sites of its own (see [`Site::tid`]).
+    pub fn observed_by(observer: O, by_thread: bool) -> Replay<O> {
+        Replay {
+            heap: Blocks::default(),
+            mappings: Ranges::default(),
+            sites: Sites::default(),
+            accounts: Default::default(),
+            recorded: Default::default(),
+            anomalies: Anomalies::default(),
+            freed: FreedAddresses::default(),
+            forked: HashSet::new(),
+            inherited_frees: 0,
+            threads: InFlight::default(),
+            estimates: None,
+            now: 0,
+            by_thread,
+            present: Death {
+                at: 0,
+                by: Op::Process,
+            },
+            observer,
+        }
+    }
+
     /// The blocks that follow are a sample; `None`: all that there were.
     pub fn set_sampling(&mut self, sampling: Option<Sampling>) {
         self.estimates = sampling.map(|sampling| Box::new(Estimates::new(Sampled::new(sampling))));
     }
 
-    /// The estimates of a sampled heap, which the figures of sites and account are made of.
-    pub fn estimates(&self) -> Option<&Estimates> {
-        self.estimates.as_deref()
+    /// The state without its observer, and the observer.
+    pub fn into_parts(self) -> (Replay, O) {
+        let replay = Replay {
+            heap: self.heap,
+            mappings: self.mappings,
+            sites: self.sites,
+            accounts: self.accounts,
+            recorded: self.recorded,
+            anomalies: self.anomalies,
+            freed: self.freed,
+            forked: self.forked,
+            inherited_frees: self.inherited_frees,
+            threads: self.threads,
+            estimates: self.estimates,
+            now: self.now,
+            by_thread: self.by_thread,
+            present: self.present,
+            observer: (),
+        };
+        (replay, self.observer)
     }
 
     /// Replays the events in some rows of a batch.
@@ -99,6 +186,10 @@ impl Replay {
             return;
         };
         self.now = self.now.max(event.ts);
+        self.present = Death {
+            at: event.ts,
+            by: event.op,
+        };
         self.sites.advance(self.now);
         self.recorded[domain as usize] = true;
         let unmapped = self.threads.take_unmapped(event.tid);
@@ -135,6 +226,10 @@ impl Replay {
     /// freed, and that is no anomaly.
     pub fn end_space(&mut self, space: SpaceId) {
         self.forked.remove(&space.0);
+        self.present = Death {
+            at: self.now,
+            by: Op::Process,
+        };
         for block in self.heap.remove_space(space.0) {
             self.count_block_freed(&block);
         }
@@ -151,29 +246,13 @@ impl Replay {
     pub fn outstanding(&self) -> impl Iterator<Item = Allocation> {
         let pending_blocks = self.threads.pending_blocks();
         let pending_ranges = self.threads.pending_ranges();
-        let blocks = self
-            .heap
-            .iter()
-            .chain(pending_blocks)
-            .map(|block| Allocation {
-                addr: block.addr,
-                size: block.size,
-                born: block.born,
-                site: block.site,
-                count: 1,
-            });
+        let blocks = self.heap.iter().chain(pending_blocks).map(Allocation::from);
         let mut mappings_seen = std::collections::HashSet::new();
         let ranges = self
             .mappings
             .iter()
             .chain(pending_ranges)
-            .map(move |range| Allocation {
-                addr: range.start,
-                size: range.size(),
-                born: range.born,
-                site: range.site,
-                count: u32::from(mappings_seen.insert(range.mapping)),
-            });
+            .map(move |range| Allocation::piece(range, mappings_seen.insert(range.mapping)));
         blocks.chain(ranges)
     }
 
@@ -191,7 +270,7 @@ impl Replay {
     }
 
     fn allocate_block(&mut self, event: &Event) {
-        let site = self.sites.find(event.stack, event.op, event.pid);
+        let site = self.site_of(event);
         let block = Block {
             addr: event.addr,
             size: event.size,
@@ -214,6 +293,13 @@ impl Replay {
                 self.sites.set(site, figures);
             }
         }
+        self.observer.born(&Allocation::from(&block), &self.sites);
+    }
+
+    #[inline]
+    fn site_of(&mut self, event: &Event) -> u32 {
+        let tid = if self.by_thread { event.tid } else { 0 };
+        self.sites.find(event.stack, event.op, event.pid, tid)
     }
 
     fn free_block(&mut self, event: &Event) {
@@ -253,6 +339,8 @@ impl Replay {
                 self.sites.set(block.site, figures);
             }
         }
+        self.observer
+            .died(&Allocation::from(block), self.present, &self.sites);
     }
 
     fn map(&mut self, event: &Event) {
@@ -261,7 +349,7 @@ impl Replay {
             self.anomalies.mappings_replaced += 1;
             self.drop_pieces(&covered);
         }
-        let site = self.sites.find(event.stack, event.op, event.pid);
+        let site = self.site_of(event);
         let end = event.addr.saturating_add(event.size);
         if event.addr < end {
             self.mappings
@@ -269,6 +357,14 @@ impl Replay {
             let bytes = end - event.addr;
             self.sites.allocate(site, bytes);
             self.accounts[Domain::Mapping as usize].allocate(bytes, self.now);
+            let born = Allocation {
+                addr: event.addr,
+                size: bytes,
+                born: event.ts,
+                site,
+                count: 1,
+            };
+            self.observer.born(&born, &self.sites);
         }
     }
 
@@ -285,6 +381,7 @@ impl Replay {
                 pieces,
                 whole,
                 unknown,
+                death: self.present,
             },
         );
     }
@@ -303,6 +400,8 @@ impl Replay {
             let last = self.mappings.drop_piece(piece);
             self.sites.free(piece.site, piece.size(), u64::from(last));
             self.accounts[Domain::Mapping as usize].free(piece.size(), u64::from(last));
+            let died = Allocation::piece(piece, last);
+            self.observer.died(&died, self.present, &self.sites);
             last
         };
         pieces.iter().map(drop).collect()

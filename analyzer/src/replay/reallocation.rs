@@ -2,11 +2,11 @@
 
 use memleak_trace::{Domain, Event, Op};
 
-use super::Replay;
 use super::in_flight::{Released, Unknown, Unmapped};
 use super::ranges::Range;
+use super::{Allocation, Observer, Replay};
 
-impl Replay {
+impl<O: Observer> Replay<O> {
     pub(super) fn release(&mut self, event: &Event, domain: Domain) {
         if let Some((_, older)) = self.threads.take_pending(event.tid) {
             self.settle_unfinished(older);
@@ -118,6 +118,8 @@ impl Replay {
             let count = u64::from(whole);
             self.sites.restore(piece.site, piece.size(), count);
             self.accounts[Domain::Mapping as usize].restore(piece.size(), count, self.now);
+            let revived = Allocation::piece(&piece, whole);
+            self.observer.revived(&revived, unmapped.death, &self.sites);
             self.put_range_back(piece);
         }
     }

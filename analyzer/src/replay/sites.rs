@@ -1,6 +1,6 @@
 //! Allocation sites: what each stack, with its operation and process, has allocated and still holds.
 
-use memleak_trace::{Op, StackId};
+use memleak_trace::{Event, Op, StackId};
 
 use super::prefetch::prefetch;
 use super::timeline::{Point, Timeline};
@@ -16,6 +16,8 @@ pub struct Site {
     pub stack: Option<StackId>,
     pub op: Op,
     pub pid: i32,
+    /// The thread that allocates; 0 where threads are not told apart.
+    pub tid: i32,
     /// Bytes outstanding.
     pub bytes: u64,
     pub count: u64,
@@ -26,6 +28,24 @@ pub struct Site {
     next: u32,
     /// Changed in the timeline's present bucket.
     pub(super) touched: bool,
+}
+
+impl Site {
+    /// The site that an event belongs to, apart by thread and without figures.
+    pub fn of(event: &Event) -> Site {
+        Site {
+            stack: event.stack,
+            op: event.op,
+            pid: event.pid,
+            tid: event.tid,
+            bytes: 0,
+            count: 0,
+            total_bytes: 0,
+            total_count: 0,
+            next: NONE,
+            touched: false,
+        }
+    }
 }
 
 const NONE: u32 = u32::MAX;
@@ -51,7 +71,7 @@ pub struct Sites {
 
 impl Sites {
     /// The site of an allocation; a new one if it is the first.
-    pub fn find(&mut self, stack: Option<StackId>, op: Op, pid: i32) -> u32 {
+    pub fn find(&mut self, stack: Option<StackId>, op: Op, pid: i32, tid: i32) -> u32 {
         let head = stack.map_or(0, |id| usize::try_from(id.0).map_or(0, |id| id + 1));
         if head >= self.heads.len() {
             self.heads.resize(head + 1, NONE);
@@ -59,7 +79,7 @@ impl Sites {
         let first = self.heads[head];
         let mut index = first;
         while let Some(site) = self.sites.get(index as usize) {
-            if site.op == op && site.pid == pid {
+            if site.op == op && site.pid == pid && site.tid == tid {
                 return index;
             }
             index = site.next;
@@ -69,6 +89,7 @@ impl Sites {
             stack,
             op,
             pid,
+            tid,
             bytes: 0,
             count: 0,
             total_bytes: 0,

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn points_are_sparse_and_end_at_the_end() {
         let mut sites = Sites::default();
-        let site = sites.find(Some(StackId(0)), Op::Malloc, 1);
+        let site = sites.find(Some(StackId(0)), Op::Malloc, 1, 0);
         for (at, bytes) in [(0, 10), (1, 20), (5 * MS, 40)] {
             sites.advance(at);
             sites.allocate(site, bytes);
@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn buckets_double_and_stay_true() {
         let mut sites = Sites::default();
-        let site = sites.find(None, Op::Malloc, 1);
+        let site = sites.find(None, Op::Malloc, 1, 0);
         let step = 700_000;
         let steps = 100_000;
         for index in 0..steps {

@@ -10,9 +10,9 @@ use super::frames::frames;
 use super::label::label;
 use super::stack_ends::{self, MISSING};
 use super::{
-    AgeBin, AllocationReport, AnomalyCounts, Figures, FiguresEstimate, Filters, Losses,
-    LostReleases, ProcessReport, Report, ResidentReport, Selection, StackReport, TimelinePoint,
-    Trace, Uncertain, Window,
+    AgeBin, AllocationReport, AnomalyCounts, Figures, FiguresEstimate, Losses, LostReleases,
+    ProcessReport, Report, ResidentReport, Selection, StackReport, TimelinePoint, Trace, Uncertain,
+    Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
@@ -22,8 +22,9 @@ use crate::verdict::verdict;
 
 /// The report on a replayed trace. `path` is shown as given.
 pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::Result<Report> {
-    let tables = Tables::new(&analysis.replay, analysis.at, selection.filter)?;
-    let rows = tables.stacks(selection.top, selection.idle)?;
+    let tables = Tables::new(&analysis.replay, analysis.at, &selection.filter)?;
+    let mut rows = tables.stacks(selection.top, selection.idle)?;
+    rows.retain(|row| selection.min_bytes.is_none_or(|min| row.bytes >= min));
     let mut ages: HashMap<u32, Vec<AgeRow>> = HashMap::new();
     for row in tables.ages(&rows)? {
         ages.entry(row.site).or_default().push(row);
@@ -59,17 +60,11 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
         stack
     });
     let stacks = stacks.collect();
-    let filter = selection.filter;
     Ok(Report {
         schema: "memleak-report/1",
         trace: trace(path, analysis),
         at_ns: since_start(analysis, analysis.at),
-        filters: Filters {
-            min_size: filter.min_size,
-            max_size: filter.max_size,
-            older_ns: filter.min_age,
-            top: selection.top,
-        },
+        filters: selection.shown,
         domains: domains(analysis),
         stacks,
         at_wall_ns: memleak_trace::wall::wall_ns(&analysis.header.clock, analysis.at),
@@ -77,7 +72,8 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
     })
 }
 
-fn trace(path: &Path, analysis: &Analysis) -> Trace {
+/// What was recorded, and how good the trace is.
+pub fn trace(path: &Path, analysis: &Analysis) -> Trace {
     let recording = &analysis.recording;
     let started = memleak_trace::wall::wall_ns(&analysis.header.clock, recording.start());
     let anomalies = analysis.replay.anomalies();
@@ -236,6 +232,7 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
     StackReport {
         id: site.stack.map(|id| id.0),
         pid: site.pid,
+        tid: (site.tid != 0).then_some(site.tid),
         domain,
         op: site.op.name(),
         label: label(domain, &frames),
@@ -247,6 +244,7 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         oldest_age_ns: row.oldest_age,
         youngest_age_ns: row.youngest_age,
         uncertain: None,
+        suppressed: None,
         verdict: verdict(&points, sites.bucket_ns()),
         end: stack.map_or(MISSING, |stack| stack.end.name()),
         frames,

@@ -28,22 +28,25 @@ pub struct Frame {
 
 /// The frames of a stack, leaf first; inlined functions stand before the frame that holds them.
 pub fn frames(stack: &Stack, recording: &Recording) -> Vec<Frame> {
-    let mut frames = Vec::with_capacity(stack.frames.len());
-    for id in &stack.frames {
-        let symbol = recording.symbol_of(*id);
-        let frame = physical(*id, symbol, recording);
-        for function in symbol.map(|symbol| &symbol.inlined[..]).unwrap_or_default() {
-            frames.push(Frame {
-                function: Some(function.function.clone()),
-                offset: None,
-                file: function.file.clone(),
-                line: function.line,
-                inlined: true,
-                ..frame.clone()
-            });
-        }
-        frames.push(frame);
-    }
+    let frames = stack.frames.iter();
+    frames.flat_map(|id| frames_of(*id, recording)).collect()
+}
+
+/// A frame of a stack, after the functions that are inlined into it, innermost first.
+pub fn frames_of(id: FrameId, recording: &Recording) -> Vec<Frame> {
+    let symbol = recording.symbol_of(id);
+    let frame = physical(id, symbol, recording);
+    let inlined = symbol.map(|symbol| &symbol.inlined[..]).unwrap_or_default();
+    let inlined = inlined.iter().map(|function| Frame {
+        function: Some(function.function.clone()),
+        offset: None,
+        file: function.file.clone(),
+        line: function.line,
+        inlined: true,
+        ..frame.clone()
+    });
+    let mut frames: Vec<Frame> = inlined.collect();
+    frames.push(frame);
     frames
 }
 
@@ -115,4 +118,28 @@ fn place(id: FrameId, recording: &Recording) -> Place {
 /// The last part of a path; names in brackets and the like stay as they are.
 fn base_name(path: &str) -> &str {
     path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+impl Frame {
+    /// A name for tables: the function, else module and offset.
+    pub fn name(&self) -> String {
+        match (&self.function, &self.module, self.module_offset) {
+            (Some(function), _, _) => function.clone(),
+            (None, Some(module), Some(offset)) => format!("{module}+{offset:#x}"),
+            (None, Some(module), None) => module.clone(),
+            (None, None, _) => self.address.clone().unwrap_or_else(|| "unknown".to_owned()),
+        }
+    }
+
+    /// Where the source says the call is; where there is no line, module and offset.
+    pub fn line(&self) -> String {
+        match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!("{file}:{line}"),
+            (Some(file), None) => file.clone(),
+            (None, _) => match (&self.module, self.module_offset) {
+                (Some(module), Some(offset)) => format!("{module}+{offset:#x}"),
+                _ => self.name(),
+            },
+        }
+    }
 }

@@ -1,8 +1,9 @@
-//! The report as data. A reporter ([`text`], [`json`]) renders it and decides nothing.
+//! The report as data. A reporter ([`text`], [`json`], [`csv`]) renders it and decides nothing.
 //!
 //! `schemas/report-v1.json` describes the fields and their units.
 
 mod build;
+pub mod csv;
 mod estimates;
 mod frames;
 pub mod json;
@@ -16,19 +17,23 @@ use std::collections::BTreeMap;
 use memleak_trace::wall;
 use serde::Serialize;
 
-pub use build::build;
-pub use frames::Frame;
+pub use build::{build, trace};
+pub use frames::{Frame, frames, frames_of};
 pub use stack_ends::StackEnds;
 
 use crate::estimate::Interval;
+use crate::filter::{Filter, Shown};
 use crate::recording::Resident;
-use crate::tables::Filter;
 use crate::verdict::Verdict;
 
 /// What a report shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub filter: Filter,
+    /// The filter as the report tells it.
+    pub shown: Shown,
+    /// Only stacks that hold so many bytes.
+    pub min_bytes: Option<u64>,
     /// At most so many stacks.
     pub top: Option<u32>,
     /// Stacks with nothing outstanding too.
@@ -37,13 +42,27 @@ pub struct Selection {
     pub allocations: bool,
 }
 
+impl Report {
+    /// Leaves out what was suppressed last, and all but the first `top` of the others.
+    pub fn cut(&mut self, top: Option<u32>) {
+        let limit = top.map_or(usize::MAX, |top| top as usize);
+        let (suppressed, mut stacks): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stacks)
+            .into_iter()
+            .partition(|stack| stack.suppressed.is_some());
+        self.stacks_outstanding -= suppressed.iter().filter(|stack| stack.count > 0).count();
+        stacks.truncate(limit);
+        stacks.extend(suppressed);
+        self.stacks = stacks;
+    }
+}
+
 /// A report on one trace at one moment. Times are nanoseconds since the start of the recording.
 #[derive(Debug, Serialize)]
 pub struct Report {
     pub schema: &'static str,
     pub trace: Trace,
     pub at_ns: u64,
-    pub filters: Filters,
+    pub filters: Shown,
     /// By name of the domain.
     pub domains: BTreeMap<&'static str, Figures>,
     pub stacks: Vec<StackReport>,
@@ -152,21 +171,6 @@ impl ResidentBytes {
     }
 }
 
-#[derive(Debug, Serialize)]
-pub struct Filters {
-    pub min_size: Option<u64>,
-    pub max_size: Option<u64>,
-    pub older_ns: Option<u64>,
-    pub top: Option<u32>,
-}
-
-impl Filters {
-    /// Whether some outstanding allocations are left out.
-    pub fn are_on(&self) -> bool {
-        self.min_size.is_some() || self.max_size.is_some() || self.older_ns.is_some()
-    }
-}
-
 /// The figures of a domain; filters do not change them.
 #[derive(Debug, Serialize)]
 pub struct Figures {
@@ -205,6 +209,9 @@ pub struct FiguresEstimate {
 pub struct StackReport {
     pub id: Option<i32>,
     pub pid: i32,
+    /// Where threads are told apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tid: Option<i32>,
     pub domain: &'static str,
     pub op: &'static str,
     /// What the memory is for, where the stack says so.
@@ -222,6 +229,9 @@ pub struct StackReport {
     /// What may be freed: allocated before the last free that was lost. `None`: no free was lost.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub uncertain: Option<Uncertain>,
+    /// Why it does not count: as its suppression says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// Why the stack ends where it does.

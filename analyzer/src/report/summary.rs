@@ -302,24 +302,11 @@ fn moment(report: &Report) -> Option<String> {
 }
 
 fn filters(report: &Report) -> Option<String> {
-    if !report.filters.are_on() {
-        return None;
-    }
-    let filters = &report.filters;
-    let words = [
-        filters
-            .min_size
-            .map(|size| format!("of at least {size} bytes")),
-        filters
-            .max_size
-            .map(|size| format!("of at most {size} bytes")),
-        filters
-            .older_ns
-            .map(|age| format!("at least {} old", show_duration(age))),
-    ];
-    let words: Vec<String> = words.into_iter().flatten().collect();
-    Some(format!(
-        "filter: the stacks below show outstanding allocations {}",
-        words.join(", ")
-    ))
+    let words = report.filters.words();
+    (!words.is_empty()).then(|| {
+        format!(
+            "filter: the stacks below show outstanding allocations {}",
+            words.join(", ")
+        )
+    })
 }

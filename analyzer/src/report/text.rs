@@ -1,5 +1,6 @@
 //! The report as text, in memleak's own form, below a few lines on what was recorded.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::{Frame, Report, StackReport, summary, wall};
@@ -18,23 +19,46 @@ pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> anyhow::Resu
         writeln!(out, "{line}")?;
     }
     writeln!(out)?;
+    // Suppressed stacks stand last.
+    let shown = report
+        .stacks
+        .iter()
+        .take_while(|stack| stack.suppressed.is_none())
+        .count();
     let (hour, minute, second) = wall::local_time(report.at_wall_ns);
     writeln!(
         out,
         "[{hour:02}:{minute:02}:{second:02}] Top {} stacks with outstanding allocations:",
-        report.stacks.len()
+        shown
     )?;
-    for stack in &report.stacks {
+    for stack in &report.stacks[..shown] {
         self::stack(stack, style, out)?;
     }
-    let hidden = report
-        .stacks_outstanding
-        .saturating_sub(report.stacks.len());
+    let hidden = report.stacks_outstanding.saturating_sub(shown);
     if hidden > 0 {
         writeln!(
             out,
             "({hidden} more stacks; --top {} shows all)",
             report.stacks_outstanding
+        )?;
+    }
+    suppressed(&report.stacks[shown..], out)
+}
+
+/// A line per reason.
+fn suppressed(stacks: &[StackReport], out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut reasons: BTreeMap<&str, (u64, u64, usize)> = BTreeMap::new();
+    for stack in stacks {
+        let reason = stack.suppressed.as_deref().unwrap_or_default();
+        let (bytes, count, number) = reasons.entry(reason).or_default();
+        *bytes += stack.bytes;
+        *count += stack.count;
+        *number += 1;
+    }
+    for (reason, (bytes, count, number)) in reasons {
+        writeln!(
+            out,
+            "suppressed: {bytes} bytes in {count} allocations of {number} stacks: {reason}"
         )?;
     }
     Ok(())
@@ -69,7 +93,7 @@ fn stack(stack: &StackReport, style: Style, out: &mut dyn Write) -> std::io::Res
 
 /// `    0 [<00005f43f8a37212>] leak_with_loop+0x1f [module] file.c:12`. An inlined function has no
 /// address of its own: it stands above the frame that holds it.
-fn frame(frame: &Frame, index: usize) -> String {
+pub fn frame(frame: &Frame, index: usize) -> String {
     let mut line = match frame.address_value {
         _ if frame.inlined => " ".repeat(26),
         Some(address) => format!("{index:>5} [<{address:016x}>] "),

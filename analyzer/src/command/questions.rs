@@ -1,0 +1,161 @@
+//! Runs the view that a subcommand asks for.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::Usage;
+use crate::cli::Command;
+use crate::cli::views::{
+    DiffArguments, ExportArguments, ExportForm, SeriesArguments, TreeArguments, ViewArguments,
+};
+use crate::output::Output;
+use crate::views::diff::Compared;
+use crate::views::histogram::Of;
+use crate::views::temporary::Within;
+use crate::views::{
+    Request, allocs, diff, events, export, histogram, peak, series, temporary, timeline, top, tree,
+    window,
+};
+
+/// Runs a view. The other subcommands are not known here.
+pub fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Top(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            top::run(request, arguments.by.into(), arguments.sort.into(), out)
+        }),
+        Command::Tree(arguments) => tree_view(arguments),
+        Command::Timeline(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            timeline::run(request, arguments.buckets, arguments.per_stack, out)
+        }),
+        Command::Ages(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            histogram::run(request, Of::Ages, arguments.per_stack, out)
+        }),
+        Command::Sizes(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            histogram::run(request, Of::Sizes, arguments.per_stack, out)
+        }),
+        Command::Lifetimes(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            histogram::run(request, Of::Lifetimes, arguments.per_stack, out)
+        }),
+        Command::Peak(arguments) => view(&arguments.view, arguments.trace, peak::run),
+        Command::Temporary(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            let within = arguments.within.map(i64::unsigned_abs);
+            let within = within.map_or(Within::NextAllocation, Within::Time);
+            temporary::run(request, within, out)
+        }),
+        Command::Window(arguments) => {
+            let filters = &arguments.view.filters;
+            if filters.from.is_none() && filters.to.is_none() {
+                return Err(Usage("window needs --from or --to, else everything is inside").into());
+            }
+            view(&arguments.view, arguments.trace, |request, out| {
+                window::run(request, arguments.per_stack, out)
+            })
+        }
+        Command::Diff(arguments) => diff_view(arguments),
+        Command::Allocs(arguments) => view(&arguments.view, arguments.trace, |request, out| {
+            allocs::run(request, arguments.sort.into(), out)
+        }),
+        Command::Events(arguments) => view(&arguments.view, arguments.trace, events::run),
+        Command::Series(arguments) => series_view(arguments),
+        Command::Export(arguments) => export_table(arguments),
+        Command::Repair(_) | Command::Symbolize(_) | Command::Verify(_) => Ok(()),
+    }
+}
+
+fn view(
+    arguments: &ViewArguments,
+    trace: PathBuf,
+    run: impl FnOnce(&Request, &mut dyn Write) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let output = &arguments.output;
+    let output = Output::prepare(&trace, output.output.as_deref(), output.force)?;
+    let request = arguments.request(trace);
+    output.write(|out| run(&request, out))
+}
+
+fn tree_view(arguments: TreeArguments) -> anyhow::Result<()> {
+    let text = arguments.view.format == crate::cli::Format::Text;
+    let shape = tree::Shape {
+        inverted: arguments.inverted,
+        depth: arguments.depth,
+        min_share: arguments
+            .min_percent
+            .unwrap_or(if text { 1.0 } else { 0.0 })
+            / 100.0,
+        rank: arguments.sort.into(),
+    };
+    view(&arguments.view, arguments.trace, |request, out| {
+        if arguments.folded {
+            tree::run_folded(request, shape.rank, out)
+        } else {
+            tree::run(request, shape, out)
+        }
+    })
+}
+
+fn diff_view(arguments: DiffArguments) -> anyhow::Result<()> {
+    let mut view_arguments = arguments.view;
+    // In one trace, --from is the moment compared with; in two, it is the filter it always is.
+    let earlier = match arguments.newer {
+        Some(_) => None,
+        None => match view_arguments.filters.from.take() {
+            Some(earlier) => Some(earlier),
+            None => {
+                return Err(
+                    Usage("diff needs a second trace, or --from MOMENT to compare with").into(),
+                );
+            }
+        },
+    };
+    view(&view_arguments, arguments.trace, |request, out| {
+        let compared = match (&earlier, &arguments.newer) {
+            (Some(earlier), _) => Compared::Since(*earlier),
+            (None, Some(newer)) => Compared::With(newer),
+            (None, None) => return Ok(()),
+        };
+        diff::run(request, compared, arguments.by.into(), out)
+    })
+}
+
+fn series_view(arguments: SeriesArguments) -> anyhow::Result<()> {
+    let (count, trace) = match &arguments.rest[..] {
+        [count, trace] => match count.parse::<u32>() {
+            Ok(count) if count > 0 => (Some(count), trace),
+            _ => return Err(Usage("series INTERVAL COUNT TRACE: COUNT is a number from 1").into()),
+        },
+        [trace] => (None, trace),
+        _ => return Err(Usage("series needs a trace").into()),
+    };
+    let every = series::Every {
+        interval: arguments.interval,
+        count,
+    };
+    view(&arguments.view, PathBuf::from(trace), |request, out| {
+        series::run(request, every, out)
+    })
+}
+
+fn export_table(arguments: ExportArguments) -> anyhow::Result<()> {
+    let output = arguments.output.output.as_deref();
+    let named_so = |path: &Path| path.extension().is_some_and(|end| end == "parquet");
+    let form = arguments.form.unwrap_or(match output {
+        Some(path) if named_so(path) => ExportForm::Parquet,
+        _ => ExportForm::Csv,
+    });
+    let destination = Output::prepare(&arguments.trace, output, arguments.output.force)?;
+    let request = Request {
+        trace: arguments.trace,
+        filters: (&arguments.filters).into(),
+        top: None,
+        format: crate::cli::Format::Csv,
+    };
+    match (form, &destination) {
+        (ExportForm::Parquet, Output::Stdout) => {
+            Err(Usage("Parquet is written to a file: add --output FILE.parquet").into())
+        }
+        (ExportForm::Parquet, Output::File { .. }) => {
+            export::run_parquet(&request, destination.create()?)
+        }
+        (ExportForm::Csv, _) => destination.write(|out| export::run_csv(&request, out)),
+    }
+}

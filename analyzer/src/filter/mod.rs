@@ -1,0 +1,344 @@
+//! Which allocations count, in every view alike.
+//!
+//! [`Options`] are what the command line says. [`resolve`] makes a [`Filter`] of them: moments become
+//! timestamps and name patterns a set of stacks, so that every allocation can be judged when it is
+//! born or dies, in one pass.
+
+mod names;
+
+use std::path::Path;
+
+use memleak_trace::{Domain, Op};
+use serde::{Serialize, Serializer};
+
+use crate::analysis::{Moment, MomentAfterEnd, survey};
+use crate::replay::{Allocation, Death, Replay, Site};
+
+pub use names::{Pattern, Patterns, StackSet};
+
+/// Filters as asked for. Sizes are bytes, ages and lifetimes nanoseconds; all bounds are inclusive.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only allocations made at this moment or later.
+    pub from: Option<Moment>,
+    /// The moment of the report.
+    pub to: Option<Moment>,
+    pub min_size: Option<u64>,
+    pub max_size: Option<u64>,
+    pub older: Option<u64>,
+    pub younger: Option<u64>,
+    pub min_lifetime: Option<u64>,
+    pub max_lifetime: Option<u64>,
+    pub only: Only,
+    pub patterns: Patterns,
+    /// Empty lists let everything through.
+    pub pids: Vec<i32>,
+    pub tids: Vec<i32>,
+    pub domains: Vec<Domain>,
+    pub ops: Vec<Op>,
+    /// Groups of less outstanding (or otherwise ranked) bytes are not shown.
+    pub min_bytes: Option<u64>,
+}
+
+/// Whether what is outstanding counts, or what was freed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Only {
+    #[default]
+    Both,
+    /// Outstanding at the moment of the report.
+    Leaked,
+    /// Freed before it.
+    Temporary,
+}
+
+/// `--from` is not before the moment of the report.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--from lies at or after the moment of the report: nothing can match; choose an earlier --from"
+)]
+pub struct EmptyRange;
+
+/// A filter whose moments and names are known.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Timestamp: nanoseconds of the trace's clock.
+    pub from: Option<i64>,
+    pub min_size: Option<u64>,
+    pub max_size: Option<u64>,
+    /// Ages at the moment of the report.
+    pub min_age: Option<u64>,
+    pub max_age: Option<u64>,
+    pub min_lifetime: Option<u64>,
+    pub max_lifetime: Option<u64>,
+    pub only: Only,
+    pub stacks: Option<StackSet>,
+    pub pids: Vec<i32>,
+    pub tids: Vec<i32>,
+    pub domains: Vec<Domain>,
+    pub ops: Vec<Op>,
+}
+
+/// Start and end of a recording: nanoseconds of the trace's clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub start: i64,
+    pub end: i64,
+}
+
+impl Span {
+    /// The timestamp of a moment; an error if it lies after the end.
+    pub fn at(self, moment: Moment) -> Result<i64, MomentAfterEnd> {
+        let length = self.end - self.start;
+        match moment {
+            Moment::End => Ok(self.end),
+            Moment::After(after) if after > length => Err(MomentAfterEnd::new(after, length)),
+            Moment::After(after) => Ok(self.start + after),
+            Moment::Share(share) => Ok(self.start + (length as f64 * share) as i64),
+        }
+    }
+}
+
+impl Options {
+    /// Whether something must be known that only the end of the trace tells.
+    fn needs_survey(&self) -> bool {
+        self.from.is_some() || !self.patterns.is_empty()
+    }
+
+    /// Whether sites must be told apart by thread.
+    pub fn needs_threads(&self) -> bool {
+        !self.tids.is_empty()
+    }
+}
+
+/// The filter for a trace. Reads it once more if `--from` or names are asked for.
+pub fn resolve(trace: &Path, options: &Options) -> anyhow::Result<Filter> {
+    let mut filter = Filter {
+        min_size: options.min_size,
+        max_size: options.max_size,
+        min_age: options.older,
+        max_age: options.younger,
+        min_lifetime: options.min_lifetime,
+        max_lifetime: options.max_lifetime,
+        only: options.only,
+        pids: options.pids.clone(),
+        tids: options.tids.clone(),
+        domains: options.domains.clone(),
+        ops: options.ops.clone(),
+        ..Filter::default()
+    };
+    if options.needs_survey() {
+        let recording = survey(trace)?.recording;
+        let span = Span {
+            start: recording.start(),
+            end: recording.end(),
+        };
+        if let Some(from) = options.from {
+            let from = span.at(from)?;
+            if from >= span.at(options.to.unwrap_or_default())? {
+                return Err(EmptyRange.into());
+            }
+            filter.from = Some(from);
+        }
+        if !options.patterns.is_empty() {
+            filter.stacks = Some(options.patterns.stacks(&recording));
+        }
+    }
+    Ok(filter)
+}
+
+impl Filter {
+    /// Whether allocations of a site count.
+    pub fn site(&self, site: &Site) -> bool {
+        fn lists<T: PartialEq>(list: &[T], item: &T) -> bool {
+            list.is_empty() || list.contains(item)
+        }
+        lists(&self.pids, &site.pid)
+            && lists(&self.tids, &site.tid)
+            && lists(&self.ops, &site.op)
+            && site
+                .op
+                .domain()
+                .is_some_and(|domain| lists(&self.domains, &domain))
+            && self
+                .stacks
+                .as_ref()
+                .is_none_or(|stacks| stacks.contains(site.stack))
+    }
+
+    /// Whether an allocation of a site that counts does, as far as its birth tells.
+    #[inline]
+    pub fn born(&self, allocation: &Allocation) -> bool {
+        within(allocation.size, self.min_size, self.max_size)
+            && self.from.is_none_or(|from| allocation.born >= from)
+    }
+
+    /// Whether an allocation that passed [`Filter::born`] and was freed counts.
+    #[inline]
+    pub fn freed(&self, allocation: &Allocation, death: Death) -> bool {
+        self.only != Only::Leaked
+            && self.min_age.is_none()
+            && self.max_age.is_none()
+            && within(
+                lifetime(allocation, death),
+                self.min_lifetime,
+                self.max_lifetime,
+            )
+    }
+
+    /// Whether an allocation that passed [`Filter::born`] and is outstanding at `at` counts.
+    #[inline]
+    pub fn outstanding(&self, allocation: &Allocation, at: i64) -> bool {
+        self.only != Only::Temporary
+            && self.min_lifetime.is_none()
+            && self.max_lifetime.is_none()
+            && within(age(allocation, at), self.min_age, self.max_age)
+    }
+}
+
+impl Filter {
+    /// What is outstanding at `at` and passes.
+    pub fn outstanding_of(&self, replay: &Replay, at: i64) -> Vec<Allocation> {
+        let all = replay.sites().as_slice().iter();
+        let sites: Vec<bool> = all.map(|site| self.site(site)).collect();
+        let passing = replay.outstanding().filter(|allocation| {
+            sites[allocation.site as usize]
+                && self.born(allocation)
+                && self.outstanding(allocation, at)
+        });
+        passing.collect()
+    }
+}
+
+/// Nanoseconds that an allocation lived; 0 where the clocks of two threads differ the wrong way.
+pub fn lifetime(allocation: &Allocation, death: Death) -> u64 {
+    u64::try_from(death.at.saturating_sub(allocation.born)).unwrap_or(0)
+}
+
+/// Nanoseconds since an allocation was made; 0 if another thread stamped it a little later.
+pub fn age(allocation: &Allocation, at: i64) -> u64 {
+    u64::try_from(at.saturating_sub(allocation.born)).unwrap_or(0)
+}
+
+#[inline]
+fn within(value: u64, min: Option<u64>, max: Option<u64>) -> bool {
+    min.is_none_or(|min| value >= min) && max.is_none_or(|max| value <= max)
+}
+
+/// The filters of a report, as it tells them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Shown {
+    /// The view is about a range of time that begins at `from_ns`: it lets everything through.
+    #[serde(skip)]
+    pub from_is_range: bool,
+    pub min_size: Option<u64>,
+    pub max_size: Option<u64>,
+    pub older_ns: Option<u64>,
+    pub top: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub younger_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_lifetime_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_lifetime_ns: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub only: Option<&'static str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pids: Vec<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tids: Vec<i32>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "domain_names")]
+    pub domains: Vec<Domain>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "op_names")]
+    pub ops: Vec<Op>,
+}
+
+fn domain_names<S: Serializer>(domains: &[Domain], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(domains.iter().map(|domain| domain.name()))
+}
+
+fn op_names<S: Serializer>(ops: &[Op], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ops.iter().map(|op| op.name()))
+}
+
+impl Shown {
+    /// What `options` and the filter made of them are, for a recording that began at `start`.
+    pub fn new(options: &Options, filter: &Filter, start: i64, top: Option<u32>) -> Shown {
+        Shown {
+            from_is_range: false,
+            min_size: options.min_size,
+            max_size: options.max_size,
+            older_ns: options.older,
+            top,
+            from_ns: filter
+                .from
+                .map(|from| u64::try_from(from - start).unwrap_or(0)),
+            younger_ns: options.younger,
+            min_lifetime_ns: options.min_lifetime,
+            max_lifetime_ns: options.max_lifetime,
+            min_bytes: options.min_bytes,
+            only: match options.only {
+                Only::Both => None,
+                Only::Leaked => Some("leaked"),
+                Only::Temporary => Some("temporary"),
+            },
+            names: options.patterns.shown(),
+            pids: options.pids.clone(),
+            tids: options.tids.clone(),
+            domains: options.domains.clone(),
+            ops: options.ops.clone(),
+        }
+    }
+
+    /// Each filter in words.
+    pub fn words(&self) -> Vec<String> {
+        use crate::units::show_duration;
+        let list = |numbers: &[i32]| {
+            let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+            texts.join(", ")
+        };
+        let mut words: Vec<String> = [
+            self.min_size
+                .map(|size| format!("of at least {size} bytes")),
+            self.max_size.map(|size| format!("of at most {size} bytes")),
+            self.older_ns
+                .map(|age| format!("at least {} old", show_duration(age))),
+            self.younger_ns
+                .map(|age| format!("at most {} old", show_duration(age))),
+            self.from_ns
+                .filter(|_| !self.from_is_range)
+                .map(|from| format!("made {} after the start or later", show_duration(from))),
+            self.min_lifetime_ns
+                .map(|time| format!("that lived {} or longer", show_duration(time))),
+            self.max_lifetime_ns
+                .map(|time| format!("that lived {} or shorter", show_duration(time))),
+            self.min_bytes
+                .map(|bytes| format!("in groups of at least {bytes} bytes")),
+            self.only.map(|only| format!("that are {only}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        words.extend(self.names.iter().map(|name| format!("with {name}")));
+        if !self.pids.is_empty() {
+            words.push(format!("of process {}", list(&self.pids)));
+        }
+        if !self.tids.is_empty() {
+            words.push(format!("of thread {}", list(&self.tids)));
+        }
+        if !self.domains.is_empty() {
+            let names: Vec<_> = self.domains.iter().map(|domain| domain.name()).collect();
+            words.push(format!("of domain {}", names.join(", ")));
+        }
+        if !self.ops.is_empty() {
+            let names: Vec<_> = self.ops.iter().map(|op| op.name()).collect();
+            words.push(format!("made by {}", names.join(", ")));
+        }
+        words
+    }
+}

@@ -1,0 +1,251 @@
+//! `--fail-on`: conditions that a pipeline must not meet, over the stacks of a report that are not
+//! suppressed, per domain.
+//!
+//! - `outstanding>10MiB`: bytes outstanding at the moment of the report
+//! - `count>1000`: allocations outstanding
+//! - `growth>1MiB/min`: how fast the outstanding bytes of the second half of the recording grow, as the
+//!   Theil–Sen estimate (the median of the slopes between all pairs of 33 moments), so that neither
+//!   what is allocated at the start nor a spike counts as growth
+
+mod suppressions;
+
+use std::collections::BTreeMap;
+
+use memleak_trace::quantity::{parse_duration, parse_size};
+
+use crate::report::{Report, StackReport, TimelinePoint};
+use crate::units::{show_count, show_duration, show_size};
+
+pub use suppressions::Suppressions;
+
+/// Growth is not judged on less.
+const MIN_DURATION_NS: u64 = 1_000_000_000;
+/// Intervals of the half in which growth is looked for.
+const INTERVALS: u64 = 32;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Figure {
+    Outstanding,
+    Count,
+    /// Within so many nanoseconds.
+    Growth {
+        per: u64,
+    },
+}
+
+/// A condition that trips the gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    figure: Figure,
+    /// Bytes or allocations; more than that trips.
+    limit: u64,
+    text: String,
+}
+
+/// The gate is tripped: the sentences that say by what.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("; "))]
+pub struct Tripped(Vec<String>);
+
+/// Growth cannot be judged.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "--fail-on {condition}: the recording lasted only {duration}, which is too short to judge growth; record for longer"
+)]
+pub struct TooShort {
+    condition: String,
+    duration: String,
+}
+
+impl std::str::FromStr for Condition {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            "expected outstanding>SIZE, count>NUMBER or growth>SIZE/TIME, such as outstanding>10MiB or growth>1MiB/min"
+                .to_owned()
+        };
+        let (figure, limit) = text.split_once('>').ok_or_else(wrong)?;
+        let limit = limit.trim();
+        let (figure, limit) = match figure.trim() {
+            "outstanding" => (
+                Figure::Outstanding,
+                parse_size(limit).map_err(|error| error.to_string())?,
+            ),
+            "count" => (Figure::Count, limit.parse().map_err(|_| wrong())?),
+            "growth" => {
+                let (size, unit) = limit.split_once('/').ok_or_else(wrong)?;
+                let unit = unit.trim();
+                // `min` as well as `5min`.
+                let time = parse_duration(unit).or_else(|_| parse_duration(&format!("1{unit}")));
+                let per = time.map_err(|_| wrong())?.as_nanos();
+                let per = u64::try_from(per)
+                    .ok()
+                    .filter(|per| *per > 0)
+                    .ok_or_else(wrong)?;
+                (
+                    Figure::Growth { per },
+                    parse_size(size).map_err(|error| error.to_string())?,
+                )
+            }
+            _ => return Err(wrong()),
+        };
+        Ok(Condition {
+            figure,
+            limit,
+            text: text.to_owned(),
+        })
+    }
+}
+
+/// Checks a report that has all its stacks; an error of type [`Tripped`] if a condition is met.
+pub fn check(report: &Report, conditions: &[Condition]) -> anyhow::Result<()> {
+    let mut domains: BTreeMap<&str, Vec<&StackReport>> = BTreeMap::new();
+    for stack in report
+        .stacks
+        .iter()
+        .filter(|stack| stack.suppressed.is_none())
+    {
+        domains.entry(stack.domain).or_default().push(stack);
+    }
+    let mut tripped = Vec::new();
+    for condition in conditions {
+        let is_growth = matches!(condition.figure, Figure::Growth { .. });
+        if is_growth && report.at_ns < MIN_DURATION_NS {
+            let (condition, duration) = (condition.text.clone(), show_duration(report.at_ns));
+            return Err(TooShort {
+                condition,
+                duration,
+            }
+            .into());
+        }
+        for (domain, stacks) in &domains {
+            tripped.extend(condition.sentence(domain, stacks, report.at_ns));
+        }
+    }
+    match tripped.is_empty() {
+        true => Ok(()),
+        false => Err(Tripped(tripped).into()),
+    }
+}
+
+impl Condition {
+    /// What trips the gate in a domain, if anything does.
+    fn sentence(&self, domain: &str, stacks: &[&StackReport], at_ns: u64) -> Option<String> {
+        let sum = |of: fn(&StackReport) -> u64| stacks.iter().map(|stack| of(stack)).sum::<u64>();
+        let (found, limit) = match self.figure {
+            Figure::Outstanding => {
+                let bytes = sum(|stack| stack.bytes);
+                let found = format!("{} bytes are outstanding", show_count(bytes));
+                (bytes > self.limit).then_some((found, show_size(self.limit)))?
+            }
+            Figure::Count => {
+                let count = sum(|stack| stack.count);
+                let found = format!("{} allocations are outstanding", show_count(count));
+                (count > self.limit).then_some((found, show_count(self.limit)))?
+            }
+            Figure::Growth { per } => {
+                let growth = growth(stacks, at_ns) * per as f64;
+                let (found, limit) = (show_size(growth.max(0.0) as u64), show_size(self.limit));
+                let time = show_duration(per);
+                let found = format!("outstanding bytes grow by {found} in {time}");
+                (growth > self.limit as f64).then_some((found, limit))?
+            }
+        };
+        Some(format!(
+            "--fail-on {}: {domain}: {found}, which is more than {limit}",
+            self.text
+        ))
+    }
+}
+
+/// Bytes per nanosecond in the second half.
+fn growth(stacks: &[&StackReport], at_ns: u64) -> f64 {
+    let half = at_ns / 2;
+    let moments = (0..=INTERVALS).map(|index| half + (at_ns - half) * index / INTERVALS);
+    let held = moments.map(|at| {
+        let bytes: u64 = stacks
+            .iter()
+            .map(|stack| held_at(&stack.timeline, at))
+            .sum();
+        (at as f64, bytes as f64)
+    });
+    theil_sen(&held.collect::<Vec<_>>())
+}
+
+/// What a stack held at a moment: as its last point before says.
+fn held_at(points: &[TimelinePoint], at: u64) -> u64 {
+    let before = points.iter().take_while(|point| point.at_ns <= at);
+    before.last().map_or(0, |point| point.bytes)
+}
+
+/// The median of the slopes between all pairs of points.
+fn theil_sen(points: &[(f64, f64)]) -> f64 {
+    let mut slopes: Vec<f64> = Vec::new();
+    for (index, (x, y)) in points.iter().enumerate() {
+        let later = points[index + 1..].iter().filter(|(other, _)| other > x);
+        slopes.extend(later.map(|(other, value)| (value - y) / (other - x)));
+    }
+    slopes.sort_unstable_by(f64::total_cmp);
+    match slopes.len() {
+        0 => 0.0,
+        odd if !odd.is_multiple_of(2) => slopes[odd / 2],
+        even => (slopes[even / 2 - 1] + slopes[even / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every form of a condition, and what is none.
+    #[test]
+    fn conditions() {
+        let cases = [
+            ("outstanding>10MiB", Some((Figure::Outstanding, 10 << 20))),
+            ("count > 1000", Some((Figure::Count, 1000))),
+            (
+                "growth>1MiB/min",
+                Some((
+                    Figure::Growth {
+                        per: 60_000_000_000,
+                    },
+                    1 << 20,
+                )),
+            ),
+            (
+                "growth>0/5s",
+                Some((Figure::Growth { per: 5_000_000_000 }, 0)),
+            ),
+            ("growth>1MiB", None),
+            ("growth>1MiB/0s", None),
+            ("growth>1MiB/soon", None),
+            ("outstanding<5", None),
+            ("leaks>5", None),
+            ("count>many", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            let parsed = text.parse::<Condition>().ok();
+            assert_eq!(
+                parsed.map(|condition| (condition.figure, condition.limit)),
+                expected,
+                "{text:?}"
+            );
+        }
+    }
+
+    /// The slope is that of most pairs: a spike does not move it.
+    #[test]
+    fn slope_is_robust() {
+        let line: Vec<(f64, f64)> = (0..21).map(|x| (f64::from(x), f64::from(3 * x))).collect();
+        assert_eq!(theil_sen(&line), 3.0);
+        let mut spike = line.clone();
+        spike[10].1 = 10_000.0;
+        assert_eq!(theil_sen(&spike), 3.0);
+        let flat: Vec<_> = line.iter().map(|(x, _)| (*x, 7.0)).collect();
+        assert_eq!(theil_sen(&flat), 0.0);
+        assert_eq!(theil_sen(&line[..1]), 0.0);
+    }
+}

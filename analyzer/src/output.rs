@@ -1,0 +1,84 @@
+//! Where results go: stdout, or a file that must not be destroyed by mistake.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+/// Where a report goes.
+pub enum Output {
+    Stdout,
+    File { path: PathBuf, force: bool },
+}
+
+impl Output {
+    /// Refuses early what would fail after a long analysis, or destroy the trace.
+    pub fn prepare(trace: &Path, path: Option<&Path>, force: bool) -> anyhow::Result<Output> {
+        let Some(path) = path else {
+            return Ok(Output::Stdout);
+        };
+        if path.exists() && !force {
+            bail!(
+                "{} already exists; choose another --output or add --force",
+                path.display()
+            );
+        }
+        if is_same_file(path, trace) {
+            bail!(
+                "{} is the trace itself; choose another --output",
+                path.display()
+            );
+        }
+        Ok(Output::File {
+            path: path.to_owned(),
+            force,
+        })
+    }
+
+    pub fn write(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Output::Stdout => {
+                let mut out = BufWriter::new(std::io::stdout().lock());
+                write(&mut out)?;
+                Ok(out.flush()?)
+            }
+            Output::File { path, force } => {
+                let failed = || format!("{}: cannot write the report", path.display());
+                let mut out = BufWriter::new(create(path, *force).with_context(failed)?);
+                write(&mut out).with_context(failed)?;
+                out.flush().with_context(failed)
+            }
+        }
+    }
+}
+
+impl Output {
+    /// The file itself, for those who write other things than text; stdout has none.
+    pub fn create(&self) -> anyhow::Result<File> {
+        match self {
+            Output::Stdout => bail!("an output file is needed: add --output FILE"),
+            Output::File { path, force } => create(path, *force)
+                .with_context(|| format!("{}: cannot write the table", path.display())),
+        }
+    }
+}
+
+fn create(path: &Path, force: bool) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true);
+    if force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    options.open(path)
+}
+
+/// Whether both paths lead to one existing file.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}

@@ -1,0 +1,95 @@
+//! `events`: the raw events that pass the filters, in the order of the trace, as they are read.
+
+use std::io::Write;
+
+use memleak_trace::Domain;
+
+use super::stacks::Stacks;
+use super::table::{Column, Head, TableWriter, Unit};
+use super::{Request, since, warn_if_incomplete};
+use crate::analysis::{Analysis, survey};
+use crate::filter::{self, Filter, Shown, Span};
+use crate::replay::{Replay, Site};
+use crate::report;
+use crate::source::Source;
+
+const COLUMNS: [Column; 9] = [
+    ("at_ns", Unit::Nanoseconds),
+    ("pid", Unit::Number),
+    ("tid", Unit::Number),
+    ("domain", Unit::Word),
+    ("op", Unit::Text),
+    ("address", Unit::Word),
+    ("size", Unit::Bytes),
+    ("stack_id", Unit::Number),
+    ("function", Unit::Text),
+];
+
+/// Runs the view. The trace is read once before, for names and the time range.
+pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
+    let mut columns = COLUMNS;
+    // Names of operations are as long as `realloc_release`.
+    columns[4].1 = Unit::Word;
+    let filter = filter::resolve(&request.trace, &request.filters)?;
+    let survey = survey(&request.trace)?;
+    let (start, end) = (survey.recording.start(), survey.recording.end());
+    let from = filter.from.unwrap_or(i64::MIN);
+    let to = match request.filters.to {
+        Some(moment) => Span { start, end }.at(moment)?,
+        None => i64::MAX,
+    };
+    let mut source = Source::open(&request.trace)?;
+    let analysis = Analysis {
+        header: survey.header,
+        condition: survey.condition,
+        recording: survey.recording,
+        replay: Replay::default(),
+        at: to.min(end),
+    };
+    warn_if_incomplete(&request.trace, &analysis);
+    let head = Head {
+        view: "events",
+        title: "events, in the order in which they took effect".to_owned(),
+        trace: report::trace(&request.trace, &analysis),
+        at_ns: since(start, analysis.at),
+        filters: Shown::new(&request.filters, &filter, start, request.top),
+    };
+    let mut stacks = Stacks::new(&analysis);
+    let mut table = TableWriter::begin(request.format, &head, &columns, out)?;
+    let mut left = request.top.map_or(u64::MAX, u64::from);
+    'trace: while let Some(batch) = source.next_batch() {
+        let batch = batch?;
+        for row in 0..batch.len() {
+            let Some(event) = batch.event(row) else {
+                continue;
+            };
+            if event.ts < from || event.ts > to || !passes(&filter, &event) {
+                continue;
+            }
+            if left == 0 {
+                break 'trace;
+            }
+            left -= 1;
+            let frames = stacks.frames(event.stack);
+            table.row(&[
+                since(start, event.ts).into(),
+                event.pid.into(),
+                event.tid.into(),
+                event.op.domain().map(Domain::name).into(),
+                event.op.name().into(),
+                format!("{:#x}", event.addr).into(),
+                event.size.into(),
+                event.stack.map(|id| id.0).into(),
+                frames.first().map(|frame| frame.name()).into(),
+            ])?;
+        }
+    }
+    table.finish()
+}
+
+/// What of the filter an event alone can answer.
+fn passes(filter: &Filter, event: &memleak_trace::Event) -> bool {
+    filter.site(&Site::of(event))
+        && filter.min_size.is_none_or(|min| event.size >= min)
+        && filter.max_size.is_none_or(|max| event.size <= max)
+}

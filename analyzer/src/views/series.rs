@@ -1,0 +1,165 @@
+//! `series INTERVAL COUNT`: what memleak would have printed while the program ran.
+
+use std::io::Write;
+
+use memleak_trace::Description;
+
+use crate::analysis::{Analysis, survey};
+use crate::cli::Format;
+use crate::filter;
+use crate::recording::Recording;
+use crate::replay::Replay;
+use crate::report::text;
+use crate::source::Source;
+
+use super::stacks::{COLUMNS, Stacks};
+use super::table::{Column, TableWriter, Unit, Value};
+use super::totals::{SiteTotals, Totals};
+use super::{Request, head, since, warn_if_incomplete};
+
+/// How often, and at most how many times.
+#[derive(Clone, Copy, Debug)]
+pub struct Every {
+    /// Nanoseconds.
+    pub interval: i64,
+    pub count: Option<u32>,
+}
+
+/// Runs the view.
+pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Result<()> {
+    let filter = filter::resolve(&request.trace, &request.filters)?;
+    let survey = survey(&request.trace)?;
+    let (start, end) = (survey.recording.start(), survey.recording.end());
+    let count = every.count.map_or(u64::MAX, u64::from);
+    let possible = (end - start) / every.interval;
+    let count = count.min(u64::try_from(possible).unwrap_or(0));
+    let mut moments = (1..=count).map(|index| start + every.interval * index as i64);
+
+    let mut source = Source::open(&request.trace)?;
+    let mut analysis = Analysis {
+        header: survey.header,
+        condition: survey.condition,
+        recording: survey.recording,
+        replay: Replay::observed_by((), request.filters.needs_threads()),
+        at: end,
+    };
+    warn_if_incomplete(&request.trace, &analysis);
+    let title = format!(
+        "outstanding every {}",
+        crate::units::show_duration(every.interval.unsigned_abs())
+    );
+    let head = head(request, &analysis, &filter, "series", title);
+    let mut columns: Vec<Column> = vec![
+        ("at_ns", Unit::Nanoseconds),
+        ("bytes", Unit::Bytes),
+        ("count", Unit::Count),
+    ];
+    columns.extend(COLUMNS);
+    columns.push(("frames", Unit::Frames));
+    // As text it is memleak's own form, for programs a table.
+    let mut writer = match request.format {
+        Format::Text => Writer::Text(out),
+        _ => Writer::Table(TableWriter::begin(request.format, &head, &columns, out)?),
+    };
+
+    // What ends an address space is found by descriptions, so they are read again in their places.
+    let mut told = Recording::default();
+    let mut next = moments.next();
+    while let Some(batch) = source.next_batch() {
+        let mut batch = batch?;
+        let notes = std::mem::take(&mut batch.notes);
+        let mut notes = notes.into_iter().peekable();
+        for row in 0..batch.len() {
+            while let Some((_, note)) = notes.next_if(|(at, _)| *at <= row) {
+                if let Description::Fork { space, .. } = note.what {
+                    analysis.replay.fork_space(space);
+                }
+                if let Some(space) = told.note(note, None) {
+                    analysis.replay.end_space(space);
+                }
+            }
+            let Some(event) = batch.event(row) else {
+                continue;
+            };
+            while let Some(moment) = next.filter(|moment| event.ts > *moment) {
+                analysis.at = moment;
+                print(request, &analysis, &filter, &mut writer)?;
+                next = moments.next();
+            }
+            analysis.replay.event(&event);
+        }
+    }
+    while let Some(moment) = next {
+        analysis.at = moment;
+        print(request, &analysis, &filter, &mut writer)?;
+        next = moments.next();
+    }
+    match writer {
+        Writer::Text(_) => Ok(()),
+        Writer::Table(table) => table.finish(),
+    }
+}
+
+enum Writer<'a> {
+    Text(&'a mut dyn Write),
+    Table(TableWriter<'a>),
+}
+
+/// One of the series: the state at `analysis.at`.
+fn print(
+    request: &Request,
+    analysis: &Analysis,
+    filter: &filter::Filter,
+    writer: &mut Writer,
+) -> anyhow::Result<()> {
+    let mut totals = SiteTotals::default();
+    totals.add_outstanding(&filter.outstanding_of(&analysis.replay, analysis.at));
+    let mut ranked: Vec<(u32, Totals)> = totals
+        .iter()
+        .map(|(site, totals)| (site, *totals))
+        .collect();
+    ranked.retain(|(_, totals)| request.large_enough(totals.bytes));
+    ranked.sort_by_key(|(site, totals)| (std::cmp::Reverse(totals.bytes), *site));
+    ranked.truncate(request.limit());
+    let sites = analysis.replay.sites().as_slice();
+    let mut stacks = Stacks::new(analysis);
+    match writer {
+        Writer::Text(out) => {
+            let wall = memleak_trace::wall::wall_ns(&analysis.header.clock, analysis.at);
+            let (hour, minute, second) = memleak_trace::wall::local_time(wall);
+            writeln!(
+                out,
+                "[{hour:02}:{minute:02}:{second:02}] Top {} stacks with outstanding allocations:",
+                ranked.len()
+            )?;
+            for (site, totals) in &ranked {
+                writeln!(
+                    out,
+                    "\t{} bytes in {} allocations from stack",
+                    totals.bytes, totals.count
+                )?;
+                let frames = stacks.frames(sites[*site as usize].stack);
+                let mut index = 0;
+                for frame in frames.iter() {
+                    writeln!(out, "\t{}", text::frame(frame, index))?;
+                    index += usize::from(!frame.inlined);
+                }
+            }
+        }
+        Writer::Table(table) => {
+            let start = analysis.recording.start();
+            for (site, totals) in &ranked {
+                let site = &sites[*site as usize];
+                let mut row: Vec<Value> = vec![
+                    since(start, analysis.at).into(),
+                    totals.bytes.into(),
+                    totals.count.into(),
+                ];
+                row.extend(stacks.cells(site));
+                row.push(Value::Frames(stacks.frames(site.stack)));
+                table.row(&row)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,366 @@
+//! A view's result: rows under named columns, written as they come, as text, JSON or CSV.
+
+use std::io::Write;
+use std::rc::Rc;
+
+use serde::Serialize;
+
+use crate::cli::Format;
+use crate::filter::Shown;
+use crate::report::{Frame, Trace, text};
+use crate::units::{show_count, show_duration};
+
+/// What the numbers of a column are. JSON and CSV have them as they are, text in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Bytes,
+    Count,
+    /// A duration, an age or a moment since the start of the recording: nanoseconds.
+    Nanoseconds,
+    /// A number without a unit, such as a pid.
+    Number,
+    BytesPerSecond,
+    /// 0 to 1.
+    Share,
+    /// A short name.
+    Word,
+    /// Text of any length; the last column.
+    Text,
+    /// A stack, leaf first; below its row as text.
+    Frames,
+}
+
+/// A column: its name in JSON and CSV, and its unit.
+pub type Column = (&'static str, Unit);
+
+/// A cell.
+#[derive(Clone, Debug)]
+pub enum Value {
+    Null,
+    Unsigned(u64),
+    Signed(i64),
+    Real(f64),
+    Text(String),
+    Frames(Rc<Vec<Frame>>),
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Value::Unsigned(value)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(value: i64) -> Self {
+        Value::Signed(value)
+    }
+}
+
+impl From<i32> for Value {
+    fn from(value: i32) -> Self {
+        Value::Signed(value.into())
+    }
+}
+
+impl From<f64> for Value {
+    fn from(value: f64) -> Self {
+        Value::Real(value)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(value: &str) -> Self {
+        Value::Text(value.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(value: String) -> Self {
+        Value::Text(value)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Value::Null, Into::into)
+    }
+}
+
+/// What stands above the rows.
+#[derive(Debug)]
+pub struct Head {
+    pub view: &'static str,
+    /// One line for people.
+    pub title: String,
+    pub trace: Trace,
+    /// The moment, nanoseconds since the start.
+    pub at_ns: u64,
+    pub filters: Shown,
+}
+
+/// Writes a table.
+pub struct TableWriter<'a> {
+    format: Format,
+    columns: &'a [Column],
+    out: &'a mut dyn Write,
+    rows: u64,
+}
+
+impl<'a> TableWriter<'a> {
+    /// Writes what stands above the rows.
+    pub fn begin(
+        format: Format,
+        head: &Head,
+        columns: &'a [Column],
+        out: &'a mut dyn Write,
+    ) -> anyhow::Result<TableWriter<'a>> {
+        match format {
+            Format::Text => text_head(head, columns, out)?,
+            Format::Json => json_head(head, out)?,
+            Format::Csv => csv_line(columns.iter().map(|(name, _)| (*name).into()), out)?,
+        }
+        Ok(TableWriter {
+            format,
+            columns,
+            out,
+            rows: 0,
+        })
+    }
+
+    /// Writes a row; its cells stand in the order of the columns.
+    pub fn row(&mut self, cells: &[Value]) -> anyhow::Result<()> {
+        debug_assert_eq!(cells.len(), self.columns.len());
+        match self.format {
+            Format::Text => self.text_row(cells)?,
+            Format::Json => self.json_row(cells)?,
+            Format::Csv => csv_line(cells.iter().map(csv_cell), self.out)?,
+        }
+        self.rows += 1;
+        Ok(())
+    }
+
+    /// A remark below the rows, as text only.
+    pub fn remark(&mut self, remark: &str) -> anyhow::Result<()> {
+        if self.format == Format::Text {
+            writeln!(self.out, "{remark}")?;
+        }
+        Ok(())
+    }
+
+    /// Writes what stands below the rows.
+    pub fn finish(self) -> anyhow::Result<()> {
+        match self.format {
+            Format::Text if self.rows == 0 => writeln!(self.out, "(nothing matches)")?,
+            Format::Json if self.rows == 0 => writeln!(self.out, "]\n}}")?,
+            Format::Json => writeln!(self.out, "\n  ]\n}}")?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn text_row(&mut self, cells: &[Value]) -> anyhow::Result<()> {
+        let visible = self.columns.iter().zip(cells);
+        let mut line = String::new();
+        for ((name, unit), cell) in visible
+            .clone()
+            .filter(|((_, unit), _)| *unit != Unit::Frames)
+        {
+            align(&mut line, &text_cell(*unit, cell), name, *unit);
+        }
+        writeln!(self.out, "{}", line.trim_end())?;
+        for (_, cell) in visible {
+            let Value::Frames(frames) = cell else {
+                continue;
+            };
+            let mut index = 0;
+            for frame in frames.iter() {
+                writeln!(self.out, "\t{}", text::frame(frame, index))?;
+                index += usize::from(!frame.inlined);
+            }
+            if frames.is_empty() {
+                writeln!(self.out, "\t      (the stack is not in the trace)")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn json_row(&mut self, cells: &[Value]) -> anyhow::Result<()> {
+        let separator = if self.rows == 0 {
+            "\n    {"
+        } else {
+            ",\n    {"
+        };
+        write!(self.out, "{separator}")?;
+        for (index, ((name, _), cell)) in self.columns.iter().zip(cells).enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(self.out, "{separator}\"{name}\": ")?;
+            match cell {
+                Value::Null => write!(self.out, "null")?,
+                Value::Unsigned(value) => write!(self.out, "{value}")?,
+                Value::Signed(value) => write!(self.out, "{value}")?,
+                Value::Real(value) => json(value, self.out)?,
+                Value::Text(value) => json(value, self.out)?,
+                Value::Frames(frames) => json(&**frames, self.out)?,
+            }
+        }
+        write!(self.out, "}}")?;
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
+    Ok(serde_json::to_writer(out, value).map_err(std::io::Error::from)?)
+}
+
+fn json_head(head: &Head, out: &mut dyn Write) -> anyhow::Result<()> {
+    write!(out, "{{\n  \"schema\": \"memleak-view/1\",\n  \"view\": ")?;
+    json(&head.view, out)?;
+    write!(out, ",\n  \"trace\": ")?;
+    json(&head.trace, out)?;
+    write!(out, ",\n  \"at_ns\": {},\n  \"filters\": ", head.at_ns)?;
+    json(&head.filters, out)?;
+    Ok(write!(out, ",\n  \"rows\": [")?)
+}
+
+fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Result<()> {
+    let trace = &head.trace;
+    let complete = if trace.complete {
+        "complete"
+    } else {
+        "INCOMPLETE, the figures end where it does"
+    };
+    let lost = match trace.lost.total {
+        0 if trace.lost.by_cause.is_empty() => "nothing".to_owned(),
+        0 => "an unknown number of events".to_owned(),
+        total => format!(
+            "{} events, figures may be off by as much",
+            show_count(total)
+        ),
+    };
+    writeln!(
+        out,
+        "{}: {} events in {}; {complete}; lost: {lost}",
+        trace.path,
+        show_count(trace.events),
+        show_duration(trace.duration_ns)
+    )?;
+    if trace.selection.sampling.is_some() {
+        writeln!(
+            out,
+            "sampled: these figures are of the recorded sample, not of the whole; the report without a subcommand estimates the whole"
+        )?;
+    }
+    writeln!(out, "{}", head.title)?;
+    let filters = head.filters.words();
+    if !filters.is_empty() {
+        writeln!(out, "filter: allocations {}", filters.join(", "))?;
+    }
+    let mut line = String::new();
+    for (name, unit) in columns.iter().filter(|(_, unit)| *unit != Unit::Frames) {
+        align(&mut line, &title(name), name, *unit);
+    }
+    writeln!(out, "\n{}", line.trim_end())?;
+    Ok(())
+}
+
+/// A column's name for people: units are told in the cells.
+fn title(name: &str) -> String {
+    name.trim_end_matches("_ns").replace('_', " ")
+}
+
+/// Appends a cell in its column's width: numbers to the right, names to the left.
+fn align(line: &mut String, cell: &str, name: &str, unit: Unit) {
+    let width = title(name).len();
+    *line += &match unit {
+        Unit::Word => format!("{cell:<0$}  ", width.max(8)),
+        Unit::Text | Unit::Frames => cell.to_owned(),
+        Unit::Bytes => format!("{cell:>0$}  ", width.max(13)),
+        Unit::Count | Unit::Nanoseconds => format!("{cell:>0$}  ", width.max(11)),
+        Unit::BytesPerSecond => format!("{cell:>0$}  ", width.max(15)),
+        Unit::Number | Unit::Share => format!("{cell:>0$}  ", width.max(7)),
+    };
+}
+
+fn text_cell(unit: Unit, cell: &Value) -> String {
+    let signed = |value: i64| {
+        let sign = if value < 0 { "-" } else { "+" };
+        format!("{sign}{}", show_count(value.unsigned_abs()))
+    };
+    match (unit, cell) {
+        (Unit::Nanoseconds, Value::Unsigned(ns)) => show_duration(*ns),
+        (Unit::Number, Value::Unsigned(value)) => value.to_string(),
+        (Unit::Number, Value::Signed(value)) => value.to_string(),
+        (Unit::Share, Value::Real(share)) => format!("{:.1} %", share * 100.0),
+        (Unit::BytesPerSecond, Value::Real(rate)) => format!("{rate:+.1} B/s"),
+        (_, Value::Unsigned(value)) => show_count(*value),
+        (_, Value::Signed(value)) => signed(*value),
+        (_, Value::Real(value)) => format!("{value:.3}"),
+        (_, Value::Text(text)) => text.clone(),
+        (_, Value::Null) => "-".to_owned(),
+        (_, Value::Frames(_)) => String::new(),
+    }
+}
+
+fn csv_cell(cell: &Value) -> String {
+    match cell {
+        Value::Null => String::new(),
+        Value::Unsigned(value) => value.to_string(),
+        Value::Signed(value) => value.to_string(),
+        Value::Real(value) => value.to_string(),
+        Value::Text(text) => text.clone(),
+        Value::Frames(frames) => {
+            let names: Vec<String> = frames.iter().map(Frame::name).collect();
+            names.join(";")
+        }
+    }
+}
+
+/// A line of RFC 4180.
+pub fn csv_line(cells: impl Iterator<Item = String>, out: &mut dyn Write) -> anyhow::Result<()> {
+    for (index, cell) in cells.enumerate() {
+        if index > 0 {
+            write!(out, ",")?;
+        }
+        if cell.contains([',', '"', '\n', '\r']) {
+            write!(out, "\"{}\"", cell.replace('"', "\"\""))?;
+        } else {
+            write!(out, "{cell}")?;
+        }
+    }
+    Ok(writeln!(out)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cells with commas, quotes and line breaks are quoted, others stand as they are.
+    #[test]
+    fn csv_is_quoted() {
+        let cells = ["plain", "a,b", "say \"no\"", "two\nlines", ""].map(str::to_owned);
+        let mut out = Vec::new();
+        csv_line(cells.into_iter(), &mut out).expect("writing to memory");
+        let expected = "plain,\"a,b\",\"say \"\"no\"\"\",\"two\nlines\",\n";
+        assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
+    }
+
+    /// Each unit, for people.
+    #[test]
+    fn cells_for_people() {
+        let cases = [
+            (Unit::Bytes, Value::from(1_234_567u64), "1,234,567"),
+            (Unit::Bytes, Value::from(-1_234i64), "-1,234"),
+            (Unit::Bytes, Value::from(5i64), "+5"),
+            (Unit::Nanoseconds, Value::from(1_500_000u64), "1.5 ms"),
+            (Unit::Number, Value::from(-3), "-3"),
+            (Unit::Number, Value::from(1_234_567u64), "1234567"),
+            (Unit::Share, Value::from(0.5), "50.0 %"),
+            (Unit::BytesPerSecond, Value::from(2.5), "+2.5 B/s"),
+            (Unit::Word, Value::from("heap"), "heap"),
+            (Unit::Count, Value::Null, "-"),
+        ];
+        for (unit, cell, expected) in cases {
+            assert_eq!(text_cell(unit, &cell), expected, "{unit:?} {cell:?}");
+        }
+    }
+}

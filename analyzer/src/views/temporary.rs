@@ -1,0 +1,141 @@
+//! `temporary`: allocations that were freed at once, by stack.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::io::Write;
+
+use memleak_trace::Effect;
+
+use super::stacks::{COLUMNS, Stacks};
+use super::table::{Unit, Value};
+use super::totals::Totals;
+use super::{Request, replay, write_ranking};
+use crate::filter::lifetime;
+use crate::replay::{Allocation, Death, Observer, Sites};
+use crate::units::show_duration;
+
+/// What is at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// Before the next allocation of the thread that allocated it (a reallocation is one).
+    NextAllocation,
+    /// Nanoseconds, inclusive.
+    Time(u64),
+}
+
+/// All allocations and the temporary ones, per site (apart by thread).
+#[derive(Debug)]
+struct Temporary {
+    within: Within,
+    /// Address of each thread's latest allocation.
+    latest: HashMap<(i32, i32), u64>,
+    sites: Vec<(Totals, Totals)>,
+}
+
+impl Temporary {
+    fn of(&mut self, site: u32) -> &mut (Totals, Totals) {
+        let index = site as usize;
+        if index >= self.sites.len() {
+            self.sites.resize(index + 1, Default::default());
+        }
+        &mut self.sites[index]
+    }
+
+    fn is_temporary(&self, allocation: &Allocation, death: Death, sites: &Sites) -> bool {
+        match self.within {
+            Within::Time(time) => lifetime(allocation, death) <= time,
+            Within::NextAllocation => {
+                let site = &sites.as_slice()[allocation.site as usize];
+                death.by.effect() != Effect::Outcome
+                    && self.latest.get(&(site.pid, site.tid)) == Some(&allocation.addr)
+            }
+        }
+    }
+}
+
+impl Observer for Temporary {
+    fn born(&mut self, allocation: &Allocation, sites: &Sites) {
+        if self.within == Within::NextAllocation {
+            let site = &sites.as_slice()[allocation.site as usize];
+            self.latest.insert((site.pid, site.tid), allocation.addr);
+        }
+        self.of(allocation.site).0.freed(allocation);
+    }
+
+    fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        if self.is_temporary(allocation, death, sites) {
+            self.of(allocation.site).1.freed(allocation);
+        }
+    }
+
+    fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        if self.is_temporary(allocation, death, sites) {
+            self.of(allocation.site).1.not_freed(allocation);
+        }
+    }
+}
+
+/// Runs the view.
+pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Result<()> {
+    let temporary = Temporary {
+        within,
+        latest: HashMap::new(),
+        sites: Vec::new(),
+    };
+    let replayed = replay(request, temporary, within == Within::NextAllocation)?;
+    let sites = replayed.analysis.replay.sites().as_slice();
+    // Threads were told apart only to know their order.
+    let mut groups: HashMap<_, (u32, Totals, Totals)> = HashMap::new();
+    for (index, (all, temporary)) in replayed.observer.sites.iter().enumerate() {
+        let site = &sites[index];
+        let group = groups.entry((site.stack, site.op, site.pid)).or_insert((
+            index as u32,
+            Totals::default(),
+            Totals::default(),
+        ));
+        group.1.add(all);
+        group.2.add(temporary);
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.retain(|(_, _, temporary)| {
+        temporary.total_count > 0 && request.large_enough(temporary.total_bytes)
+    });
+    groups.sort_by_key(|(site, _, temporary)| {
+        (
+            Reverse((temporary.total_count, temporary.total_bytes)),
+            *site,
+        )
+    });
+    let mut columns = vec![
+        ("temporary_count", Unit::Count),
+        ("temporary_bytes", Unit::Bytes),
+        ("total_count", Unit::Count),
+        ("total_bytes", Unit::Bytes),
+        ("share", Unit::Share),
+    ];
+    columns.extend(COLUMNS);
+    columns.push(("frames", Unit::Frames));
+    let mut stacks = Stacks::new(&replayed.analysis);
+    let rows = groups.iter().map(|(site, all, temporary)| {
+        let site = &sites[*site as usize];
+        let mut row: Vec<Value> = vec![
+            temporary.total_count.into(),
+            temporary.total_bytes.into(),
+            all.total_count.into(),
+            all.total_bytes.into(),
+            (temporary.total_count as f64 / all.total_count.max(1) as f64).into(),
+        ];
+        row.extend(stacks.cells(site));
+        row.push(Value::Frames(stacks.frames(site.stack)));
+        row
+    });
+    let rows = rows.collect();
+    let title = match within {
+        Within::NextAllocation => {
+            "allocations freed before the next allocation of their thread".to_owned()
+        }
+        Within::Time(time) => format!("allocations freed within {}", show_duration(time)),
+    };
+    let head = replayed.head(request, "temporary", title);
+    write_ranking(request, &head, &columns, rows, out)
+}

@@ -1,0 +1,241 @@
+//! `timeline`: what was held over time, in any number of buckets, per domain or per stack.
+//!
+//! A bucket's bytes are those held at its end: born at or before it and not dead by it, by the
+//! timestamps of the events. `--from` and `--to` cut the axis; what is older than `--from` counts.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use super::stacks::{COLUMNS, Stacks, domain_of};
+use super::table::{Column, TableWriter, Unit, Value};
+use super::{Request, head, replay_with, since};
+use crate::analysis::survey;
+use crate::filter::{self, Span};
+use crate::replay::{Allocation, Death, Observer, Sites};
+use crate::units::show_duration;
+
+/// What changed in a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    pub allocated_bytes: u64,
+    pub allocated_count: u64,
+    pub freed_bytes: u64,
+    pub freed_count: u64,
+}
+
+impl Change {
+    fn add(&mut self, other: &Change) {
+        self.allocated_bytes += other.allocated_bytes;
+        self.allocated_count += other.allocated_count;
+        self.freed_bytes += other.freed_bytes;
+        self.freed_count += other.freed_count;
+    }
+
+    /// Bytes and allocations that are left of what was allocated.
+    fn held(&self) -> (u64, u64) {
+        (
+            self.allocated_bytes.saturating_sub(self.freed_bytes),
+            self.allocated_count.saturating_sub(self.freed_count),
+        )
+    }
+}
+
+/// Changes by site and bucket; bucket 0 is what was before the axis begins.
+#[derive(Debug)]
+pub struct Buckets {
+    /// The axis begins at the first edge; bucket n ends at edge n, inclusive.
+    edges: Vec<i64>,
+    changes: BTreeMap<(u32, usize), Change>,
+}
+
+impl Buckets {
+    /// `count` buckets of equal width (to the nanosecond) between two moments.
+    pub fn new(from: i64, to: i64, count: u32) -> Buckets {
+        let span = i128::from(to - from);
+        let edge = |index: u32| from + (span * i128::from(index) / i128::from(count)) as i64;
+        Buckets {
+            edges: (0..=count).map(edge).collect(),
+            changes: BTreeMap::new(),
+        }
+    }
+
+    fn of(&mut self, site: u32, ts: i64) -> &mut Change {
+        let bucket = self.edges.partition_point(|edge| *edge < ts);
+        // An event may be stamped a little after the recording closed.
+        let bucket = bucket.min(self.edges.len() - 1);
+        self.changes.entry((site, bucket)).or_default()
+    }
+
+    fn allocated(&mut self, allocation: &Allocation) {
+        let change = self.of(allocation.site, allocation.born);
+        change.allocated_bytes += allocation.size;
+        change.allocated_count += u64::from(allocation.count);
+    }
+}
+
+impl Observer for Buckets {
+    fn died(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
+        self.allocated(allocation);
+        // Where clocks differ, a block must not die before it is born.
+        let change = self.of(allocation.site, death.at.max(allocation.born));
+        change.freed_bytes += allocation.size;
+        change.freed_count += u64::from(allocation.count);
+    }
+
+    fn revived(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
+        let change = self.of(allocation.site, allocation.born);
+        change.allocated_bytes -= allocation.size;
+        change.allocated_count -= u64::from(allocation.count);
+        let change = self.of(allocation.site, death.at.max(allocation.born));
+        change.freed_bytes -= allocation.size;
+        change.freed_count -= u64::from(allocation.count);
+    }
+}
+
+const TIMES: [Column; 8] = [
+    ("from_ns", Unit::Nanoseconds),
+    ("to_ns", Unit::Nanoseconds),
+    ("bytes", Unit::Bytes),
+    ("count", Unit::Count),
+    ("allocated_bytes", Unit::Bytes),
+    ("allocated_count", Unit::Count),
+    ("freed_bytes", Unit::Bytes),
+    ("freed_count", Unit::Count),
+];
+
+/// Runs the view.
+pub fn run(
+    request: &Request,
+    count: u32,
+    per_stack: bool,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let mut filter = filter::resolve(&request.trace, &request.filters)?;
+    let recording = survey(&request.trace)?.recording;
+    let (start, end) = (recording.start(), recording.end());
+    let from = filter.from.take().unwrap_or(start);
+    let to = Span { start, end }.at(request.filters.to.unwrap_or_default())?;
+    let buckets = Buckets::new(from, to, count);
+    let mut replayed = replay_with(&request.trace, request, filter, buckets, false)?;
+    for allocation in replayed.outstanding() {
+        replayed.observer.allocated(&allocation);
+    }
+    let (analysis, buckets) = (&replayed.analysis, &replayed.observer);
+
+    let sites = analysis.replay.sites().as_slice();
+    // Per stack: by site; else by domain.
+    let mut rows: BTreeMap<(&str, u32), Vec<Change>> = BTreeMap::new();
+    for ((site, bucket), change) in &buckets.changes {
+        let key = (
+            domain_of(&sites[*site as usize]),
+            if per_stack { *site } else { 0 },
+        );
+        let row = rows
+            .entry(key)
+            .or_insert_with(|| vec![Change::default(); buckets.edges.len()]);
+        row[*bucket].add(change);
+    }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    if per_stack {
+        rows.sort_by_key(|((_, site), changes)| (Reverse(held(changes).0), *site));
+        rows.retain(|(_, changes)| request.large_enough(held(changes).0));
+        rows.truncate(request.limit());
+    }
+
+    let mut columns = TIMES.to_vec();
+    if per_stack {
+        columns.extend(COLUMNS);
+        columns.push(("frames", Unit::Frames));
+    } else {
+        columns.push(("domain", Unit::Word));
+    }
+    let title = format!(
+        "held at the end of each of {count} intervals between {} and {} after the start",
+        show_duration(since(start, from)),
+        show_duration(since(start, to)),
+    );
+    let mut stacks = Stacks::new(analysis);
+    let mut head = head(request, analysis, &replayed.filter, "timeline", title);
+    head.filters.from_is_range = true;
+    head.filters.from_ns = request.filters.from.map(|_| since(start, from));
+    let mut table = TableWriter::begin(request.format, &head, &columns, out)?;
+    for ((domain, site), changes) in &rows {
+        let mut so_far = changes[0];
+        for bucket in 1..changes.len() {
+            let change = changes[bucket];
+            so_far.add(&change);
+            let (bytes, live) = so_far.held();
+            let mut row: Vec<Value> = vec![
+                since(start, buckets.edges[bucket - 1]).into(),
+                since(start, buckets.edges[bucket]).into(),
+                bytes.into(),
+                live.into(),
+                change.allocated_bytes.into(),
+                change.allocated_count.into(),
+                change.freed_bytes.into(),
+                change.freed_count.into(),
+            ];
+            if per_stack {
+                let site = &sites[*site as usize];
+                row.extend(stacks.cells(site));
+                // Told once as text, where it takes many lines.
+                let last =
+                    bucket + 1 == changes.len() || request.format != crate::cli::Format::Text;
+                row.push(if last {
+                    Value::Frames(stacks.frames(site.stack))
+                } else {
+                    Value::Null
+                });
+            } else {
+                row.push((*domain).into());
+            }
+            table.row(&row)?;
+        }
+    }
+    table.finish()
+}
+
+/// Bytes and allocations held after these changes.
+fn held(changes: &[Change]) -> (u64, u64) {
+    let mut sum = Change::default();
+    changes.iter().for_each(|change| sum.add(change));
+    sum.held()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::model::{replayed, steps};
+    use super::*;
+
+    proptest! {
+        /// At the end of every bucket, each stack holds what was born by then and is not dead.
+        #[test]
+        fn buckets_hold_what_lives(steps in steps(), count in 1..50_u32) {
+            let end: i64 = steps.iter().map(|step| step.3).sum();
+            let (replay, mut buckets, lives, _) = replayed(&steps, Buckets::new(0, end, count));
+            for allocation in replay.outstanding() {
+                buckets.allocated(&allocation);
+            }
+            for (index, site) in replay.sites().as_slice().iter().enumerate() {
+                let stack = site.stack.map_or(-1, |id| id.0);
+                let mut changes = vec![Change::default(); count as usize + 1];
+                for ((own, bucket), change) in &buckets.changes {
+                    if *own == index as u32 {
+                        changes[*bucket] = *change;
+                    }
+                }
+                for bucket in 1..=count as usize {
+                    let edge = buckets.edges[bucket];
+                    let live = lives.iter().filter(|(of, _, born, died)| {
+                        *of == stack && *born <= edge && died.is_none_or(|died| died > edge)
+                    });
+                    let expected = live.fold((0, 0), |(bytes, count), life| (bytes + life.1, count + 1));
+                    prop_assert_eq!(held(&changes[..=bucket]), expected);
+                }
+            }
+        }
+    }
+}
