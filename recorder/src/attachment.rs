@@ -154,7 +154,8 @@ impl Attachment {
             selection: options.selection,
             tracked_blocks: options.tracked_blocks,
             counting: options.estimate,
-            hold_ns: hold_ns(),
+            // Nobody answers while calls are counted only.
+            hold_ns: if options.estimate { 0 } else { hold_ns() },
             follow: options.follow,
             sample_every: 0,
         })

@@ -20,9 +20,8 @@ const RING_BYTES: u32 = 16 << 20;
 /// Calls between the thread's start and malloc, as programs have them.
 const DEPTH: u32 = 8;
 
-/// Blocks up to this size are recorded, larger ones left out.
-const RECORDED_SIZE: usize = 64;
-const LEFT_OUT_SIZE: usize = 72;
+/// Bytes of a block.
+const BLOCK_SIZE: usize = 64;
 
 /// Nanoseconds of CPU time that a call takes more than without probes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,25 +50,14 @@ pub struct Prices {
 impl Prices {
     /// Measures for some hundredths of a second; attaching and detaching takes longer.
     pub fn measure(options: &Options) -> anyhow::Result<Prices> {
-        let pid = std::process::id() as i32;
-        let ourselves = Target {
-            pid,
-            ppid: target::parent(pid).unwrap_or(0),
-            living_thread: pid,
-            command: Vec::new(),
-            executable: target::executable(pid),
-        };
-        let selection = Selection {
-            max_size: Some(RECORDED_SIZE as u64),
+        let plain = best()?;
+        // Two recordings: where some blocks are left out, those recorded cost a little more.
+        let smaller = Selection {
+            max_size: Some(BLOCK_SIZE as u64 - 1),
             ..Selection::default()
         };
-        let options = with(options, selection, RING_BYTES);
-        let plain = best(RECORDED_SIZE)?;
-        let mut attachment = Attachment::attach(vec![ourselves], &options, session::page_size())
-            .context("cannot measure the price of probes on memleak-record itself")?;
-        attachment.open()?;
-        let (probed, recorded) = (best(LEFT_OUT_SIZE)?, best(RECORDED_SIZE)?);
-        attachment.kernel().set_recording(Recording::Closed)?;
+        let probed = under_probes(options, smaller)?;
+        let recorded = under_probes(options, Selection::default())?;
         Ok(Prices {
             probed: probed.above(plain),
             recorded: recorded.above(plain),
@@ -77,8 +65,27 @@ impl Prices {
     }
 }
 
-/// The best rounds with blocks of this size.
-fn best(size: usize) -> anyhow::Result<Price> {
+/// The price in this process while it is recorded.
+fn under_probes(options: &Options, selection: Selection) -> anyhow::Result<Price> {
+    let pid = std::process::id() as i32;
+    let ourselves = Target {
+        pid,
+        ppid: target::parent(pid).unwrap_or(0),
+        living_thread: pid,
+        command: Vec::new(),
+        executable: target::executable(pid),
+    };
+    let options = with(options, selection, RING_BYTES);
+    let mut attachment = Attachment::attach(vec![ourselves], &options, session::page_size())
+        .context("cannot measure the price of probes on memleak-record itself")?;
+    attachment.open()?;
+    let price = best()?;
+    attachment.kernel().set_recording(Recording::Closed)?;
+    Ok(price)
+}
+
+/// The best rounds.
+fn best() -> anyhow::Result<Price> {
     let rounds = std::thread::Builder::new()
         .name("price".to_owned())
         .spawn(move || {
@@ -88,7 +95,7 @@ fn best(size: usize) -> anyhow::Result<Price> {
                 release: f64::INFINITY,
             };
             for _ in 0..ROUNDS {
-                let round = descend(DEPTH, size, &mut blocks);
+                let round = descend(DEPTH, &mut blocks);
                 best.allocation = best.allocation.min(round.allocation);
                 best.release = best.release.min(round.release);
             }
@@ -100,21 +107,21 @@ fn best(size: usize) -> anyhow::Result<Price> {
 
 /// Calls itself, so that stacks have some frames.
 #[inline(never)]
-fn descend(depth: u32, size: usize, blocks: &mut [*mut libc::c_void]) -> Price {
+fn descend(depth: u32, blocks: &mut [*mut libc::c_void]) -> Price {
     if depth == 0 {
-        return round(size, blocks);
+        return round(blocks);
     }
     // What follows the call keeps its frame.
-    black_box(descend(black_box(depth - 1), size, blocks))
+    black_box(descend(black_box(depth - 1), blocks))
 }
 
 /// Allocates all blocks, then frees them; per call.
 #[inline(never)]
-fn round(size: usize, blocks: &mut [*mut libc::c_void]) -> Price {
+fn round(blocks: &mut [*mut libc::c_void]) -> Price {
     let start = thread_ns();
     for block in blocks.iter_mut() {
         // SAFETY: malloc has no preconditions.
-        *block = black_box(unsafe { libc::malloc(size) });
+        *block = black_box(unsafe { libc::malloc(black_box(BLOCK_SIZE)) });
     }
     let middle = thread_ns();
     for block in blocks.iter() {
