@@ -13,6 +13,7 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 
 use crate::columns::Layout;
+use crate::compress::Compressor;
 use crate::encoding::{bit_width, delta, hybrid, streams};
 use crate::levels::{Sparse, Values, with_length};
 
@@ -21,29 +22,23 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// Memory that all columns use in turn.
 pub(crate) struct Scratch {
-    compressor: zstd::bulk::Compressor<'static>,
+    compressor: Compressor,
     page: Vec<u8>,
-    compressed: Vec<u8>,
     codes: Vec<u32>,
 }
 
 impl Scratch {
     pub(crate) fn new() -> Result<Self> {
         Ok(Scratch {
-            compressor: zstd::bulk::Compressor::new(ZSTD_LEVEL)?,
+            compressor: Compressor::new(ZSTD_LEVEL)?,
             page: Vec::new(),
-            compressed: Vec::new(),
             codes: Vec::new(),
         })
     }
 
-    fn compress(&mut self) -> Result<Bytes> {
-        self.compressed.clear();
-        self.compressed
-            .reserve(zstd::zstd_safe::compress_bound(self.page.len()));
-        self.compressor
-            .compress_to_buffer(&self.page, &mut self.compressed)?;
-        Ok(Bytes::copy_from_slice(&self.compressed))
+    /// The page, compressed; it ends with `count` byte streams of `length` bytes each.
+    fn compress(&mut self, count: usize, length: usize) -> Result<Bytes> {
+        Ok(self.compressor.compress(&self.page, count, length)?)
     }
 }
 
@@ -161,7 +156,7 @@ impl Chunk {
             values.iter().map(|value| value.to_le_bytes()),
             &mut scratch.page,
         );
-        self.put_page(values.len(), Encoding::BYTE_STREAM_SPLIT, scratch)
+        self.put_streams(values.len(), 8, values.len(), scratch)
     }
 
     /// A page of many distinct values between nulls.
@@ -177,7 +172,7 @@ impl Chunk {
         with_length(page, |page| hybrid(codes, 1, page));
         let some: Vec<i32> = values.iter().copied().flatten().collect();
         streams(some.iter().map(|value| value.to_le_bytes()), page);
-        self.put_page(values.len(), Encoding::BYTE_STREAM_SPLIT, scratch)
+        self.put_streams(values.len(), 4, some.len(), scratch)
     }
 
     /// A page of few distinct values.
@@ -244,7 +239,7 @@ impl Chunk {
         match (&sparse.values, layout) {
             (Values::Int64(values), Layout::ByteStreamSplit) => {
                 streams(values.iter().map(|value| value.to_le_bytes()), page);
-                return self.put_page(count, Encoding::BYTE_STREAM_SPLIT, scratch);
+                return self.put_streams(count, 8, values.len(), scratch);
             }
             (Values::Int32(values), _) => self.number_codes(values, codes),
             (Values::Int64(values), _) => self.number_codes(values, codes),
@@ -287,9 +282,32 @@ impl Chunk {
         self.put_page(count, Encoding::RLE_DICTIONARY, scratch)
     }
 
+    /// Ends a page of `count` rows, which ends with `streams` byte streams of `length` values.
+    fn put_streams(
+        &mut self,
+        count: usize,
+        streams: usize,
+        length: usize,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let compressed = scratch.compress(streams, length)?;
+        self.put_compressed(count, Encoding::BYTE_STREAM_SPLIT, compressed, scratch)
+    }
+
     fn put_page(&mut self, count: usize, encoding: Encoding, scratch: &mut Scratch) -> Result<()> {
+        let compressed = scratch.compress(0, 0)?;
+        self.put_compressed(count, encoding, compressed, scratch)
+    }
+
+    fn put_compressed(
+        &mut self,
+        count: usize,
+        encoding: Encoding,
+        compressed: Bytes,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
         let page = Page::DataPage {
-            buf: scratch.compress()?,
+            buf: compressed,
             num_values: u32::try_from(count).map_err(ParquetError::from)?,
             encoding,
             def_level_encoding: Encoding::RLE,
@@ -322,7 +340,7 @@ impl Chunk {
             encodings.push(Encoding::PLAIN);
             std::mem::swap(&mut scratch.page, &mut self.dictionary.plain);
             let page = Page::DictionaryPage {
-                buf: scratch.compress()?,
+                buf: scratch.compress(0, 0)?,
                 num_values: self.dictionary.count,
                 encoding: Encoding::PLAIN,
                 is_sorted: false,

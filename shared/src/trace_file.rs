@@ -14,14 +14,19 @@ pub(crate) struct TraceFile {
     path: PathBuf,
     /// End of the last trailer; a footer may follow.
     end: u64,
-    /// Bytes of the footer after `end`.
+    /// Length of the footer after `end`.
+    footer_length: u64,
+    /// Its bytes, to be put back after a failure; none of a large one.
     footer: Vec<u8>,
 }
+
+/// A longer footer is not kept in memory.
+const KEPT_FOOTER: usize = 1 << 20;
 
 impl TraceFile {
     pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, TraceError> {
         let mut options = OpenOptions::new();
-        options.write(true);
+        options.read(true).write(true);
         if overwrite {
             options.create(true).truncate(true);
         } else {
@@ -36,6 +41,7 @@ impl TraceFile {
             file,
             path: path.to_owned(),
             end: 0,
+            footer_length: 0,
             footer: Vec::new(),
         })
     }
@@ -51,7 +57,20 @@ impl TraceFile {
 
     /// Bytes in the file, footer included.
     pub(crate) fn length(&self) -> u64 {
-        self.end + self.footer.len() as u64
+        self.end + self.footer_length
+    }
+
+    /// Reads back what was written.
+    pub(crate) fn read(&self, offset: u64, length: u32) -> Result<Vec<u8>, TraceError> {
+        let mut bytes = vec![0; length as usize];
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|source| TraceError::Io {
+                path: self.path.clone(),
+                doing: "read",
+                source,
+            })?;
+        Ok(bytes)
     }
 
     /// Puts `piece` (up to and with its trailer) after the good bytes, then `footer`, and makes both
@@ -60,13 +79,41 @@ impl TraceFile {
         let written = self.try_append(piece, &footer);
         self.settle(written)?;
         self.end += piece.len() as u64;
-        self.footer = footer;
+        self.keep(footer);
         Ok(())
+    }
+
+    /// Appends a piece whose trailer, behind `data` bytes, takes the place of others: it is written
+    /// when the data is durable. A disk that has the trailer and not the data would have lost both. On an
+    /// error the file is as before.
+    pub(crate) fn append_superseding(
+        &mut self,
+        piece: &[u8],
+        data: usize,
+    ) -> Result<(), TraceError> {
+        let (data, trailer) = piece.split_at(data.min(piece.len()));
+        let written = self.try_append(data, &[]).and_then(|()| {
+            self.file
+                .write_all_at(trailer, self.end + data.len() as u64)?;
+            self.file.sync_data()
+        });
+        self.settle(written)?;
+        self.end += piece.len() as u64;
+        self.keep(Vec::new());
+        Ok(())
+    }
+
+    fn keep(&mut self, footer: Vec<u8>) {
+        self.footer_length = footer.len() as u64;
+        self.footer = match footer.len() <= KEPT_FOOTER {
+            true => footer,
+            false => Vec::new(),
+        };
     }
 
     fn try_append(&self, piece: &[u8], footer: &[u8]) -> io::Result<()> {
         // The old footer goes first: overwritten halfway, its end would still look like a footer.
-        if !self.footer.is_empty() {
+        if self.footer_length > 0 {
             self.file.set_len(self.end)?;
         }
         self.file.write_all_at(piece, self.end)?;
@@ -89,10 +136,12 @@ impl TraceFile {
             .file
             .write_all_at(piece, start)
             .and_then(|()| self.file.sync_data())
-            .and_then(|()| self.file.set_len(end));
+            .and_then(|()| self.file.set_len(end))
+            // The footer must not be written over the trailer behind while that is still in the file.
+            .and_then(|()| self.file.sync_data());
         self.settle(moved)?;
         self.end = end;
-        self.footer.clear();
+        self.keep(Vec::new());
         self.append(&[], footer)
     }
 
@@ -112,8 +161,9 @@ impl TraceFile {
         let _ = self.file.set_len(self.end);
         if self.file.write_all_at(&self.footer, self.end).is_err() {
             let _ = self.file.set_len(self.end);
-            self.footer.clear();
+            self.keep(Vec::new());
         }
+        self.footer_length = self.footer.len() as u64;
         let _ = self.file.sync_data();
     }
 }

@@ -3,12 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use parquet::file::metadata::RowGroupMetaData;
-
 use crate::describe::Note;
 use crate::error::TraceError;
 use crate::event::Event;
-use crate::footer::{self, FooterBudget, HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
+use crate::footer::{self, FooterBudget, Groups, HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
 use crate::header::Header;
 use crate::merge::{Run, SMALL_ROWS};
 use crate::row_group::{EncodedGroup, PAGE_ROWS, RowGroupEncoder, moved};
@@ -42,6 +40,23 @@ enum End {
     Closed,
 }
 
+/// A row group in the file. Its metadata is in its trailer, and read from there for a footer: all of it
+/// in memory would grow by megabytes an hour.
+#[derive(Clone, Copy, Debug)]
+struct PlacedGroup {
+    rows: u64,
+    /// Where its metadata lies.
+    offset: u64,
+    length: u32,
+}
+
+/// A row group that is about to be written: its metadata, as its trailer will have it.
+#[derive(Clone, Copy, Debug)]
+struct NewGroup<'a> {
+    rows: u64,
+    thrift: &'a [u8],
+}
+
 /// Rows go in, a file that is readable at any moment comes out.
 #[derive(Debug)]
 pub struct TraceWriter {
@@ -55,7 +70,7 @@ pub struct TraceWriter {
     totals: Totals,
     /// The totals of the rows that are in the file.
     told: Totals,
-    groups: Vec<RowGroupMetaData>,
+    groups: Vec<PlacedGroup>,
     /// End and checksum of the last trailer.
     previous: (u64, u32),
     interval: Duration,
@@ -92,7 +107,7 @@ impl TraceWriter {
             failed: None,
         };
         let (magic, tail) = (PARQUET_MAGIC.to_vec(), Tail::default());
-        let (first, footer) = writer.with_trailer(magic, tail, &[], Some(header), End::Open)?;
+        let (first, footer) = writer.with_trailer(magic, tail, None, Some(header), End::Open)?;
         writer.append(&first, footer)?;
         writer.run = Run::new(writer.previous, 0);
         Ok(writer)
@@ -171,7 +186,7 @@ impl TraceWriter {
         self.checkpoint()?;
         self.merge()?;
         let (last, footer) =
-            self.with_trailer(Vec::new(), Tail::default(), &[], None, End::Closed)?;
+            self.with_trailer(Vec::new(), Tail::default(), None, None, End::Closed)?;
         self.append(&last, footer)?;
         Ok(self.file.length())
     }
@@ -228,8 +243,9 @@ impl TraceWriter {
             bytes: group.bytes.clone(),
             metadata: group.metadata.clone(),
         };
-        let (piece, footer) = self.place(copy, self.file.end(), End::Bare)?;
-        self.append(&piece, footer)
+        let (piece, _) = self.place(copy, self.file.end(), End::Bare)?;
+        let written = self.file.append_superseding(&piece, group.bytes.len());
+        self.settle(written, &piece)
     }
 
     /// Step two: the merged group in place of the small ones, if it has `room` bytes there.
@@ -262,8 +278,19 @@ impl TraceWriter {
             data_crc: crc32fast::hash(&group.bytes),
             ..Tail::default()
         };
-        self.groups.push(metadata);
-        self.with_trailer(group.bytes, tail, &thrift, None, end)
+        let rows = metadata.num_rows() as u64;
+        let new = NewGroup {
+            rows,
+            thrift: &thrift,
+        };
+        let (piece, footer) = self.with_trailer(group.bytes, tail, Some(new), None, end)?;
+        let length = thrift.len() as u64;
+        self.groups.push(PlacedGroup {
+            rows,
+            offset: offset + (piece.len() - trailer::TAIL_BYTES) as u64 - length,
+            length: length as u32,
+        });
+        Ok((piece, footer))
     }
 
     /// `piece` with a trailer after it, and the footer if that is affordable.
@@ -271,11 +298,11 @@ impl TraceWriter {
         &mut self,
         mut piece: Vec<u8>,
         tail: Tail,
-        thrift: &[u8],
+        new: Option<NewGroup>,
         header: Option<&Header>,
         end: End,
     ) -> Result<(Vec<u8>, Vec<u8>), TraceError> {
-        let footer = self.footer(end, piece.len() as u64)?;
+        let footer = self.footer(end, new, piece.len() as u64)?;
         let tail = Tail {
             previous_end: self.previous.0,
             previous_crc: self.previous.1,
@@ -288,6 +315,7 @@ impl TraceWriter {
             totals: self.told.clone(),
             closed: end == End::Closed,
         };
+        let thrift = new.map_or(&[][..], |new| new.thrift);
         piece.extend_from_slice(&trailer::encode(tail, &summary, thrift)?);
         Ok((piece, footer))
     }
@@ -308,11 +336,17 @@ impl TraceWriter {
     }
 
     /// The footer for all row groups; empty if it would cost too much now.
-    fn footer(&self, end: End, new_bytes: u64) -> Result<Vec<u8>, TraceError> {
+    fn footer(
+        &self,
+        end: End,
+        new: Option<NewGroup>,
+        new_bytes: u64,
+    ) -> Result<Vec<u8>, TraceError> {
+        let count = self.groups.len() + usize::from(new.is_some());
         let file_bytes = self.file.end() + new_bytes;
         let seconds = self.begun.elapsed().as_secs();
         let affordable = match end {
-            End::Open => self.budget.allows(self.groups.len(), file_bytes, seconds),
+            End::Open => self.budget.allows(count, file_bytes, seconds),
             End::Bare => false,
             End::Closed => true,
         };
@@ -330,9 +364,17 @@ impl TraceWriter {
             (HEADER_KEY, self.header_json.as_str()),
             (TOTALS_KEY, &totals),
         ];
+        let mut groups = Groups::default();
+        for placed in &self.groups {
+            let thrift = self.file.read(placed.offset, placed.length)?;
+            groups.add(placed.rows, &thrift)?;
+        }
+        if let Some(new) = new {
+            groups.add(new.rows, new.thrift)?;
+        }
         Ok(footer::encode(
             self.encoder.descriptor(),
-            self.groups.clone(),
+            &groups,
             &key_values,
         )?)
     }
