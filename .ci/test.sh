@@ -56,6 +56,9 @@ step "recordings of test programs" pytest testdata/harness/test_programs.py test
 step "recordings of commands and children" pytest testdata/harness/test_command.py testdata/harness/test_follow.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py
 step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_live.py
+# Each kill takes seconds; fifty, as many as there are by default, are for the acceptance.
+MEMLEAK_KILLS=10 step "what outlives recorder, disk and target" pytest testdata/harness/test_survival.py testdata/harness/test_power_cut.py
+step "recordings in parts" pytest testdata/harness/test_parts.py
 step "recordings of real programs" pytest testdata/harness/test_real_programs.py
 step "other readers, schema, notebook" env MEMLEAK_FRESH_TRACE=target/demo.parquet target/venv/bin/python -m pytest -q -p no:cacheprovider notebooks/tests
 step "cargo test" cargo test --release --locked --workspace

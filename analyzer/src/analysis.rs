@@ -1,13 +1,13 @@
-//! Drives the replay over one trace, up to the moment asked about.
+//! Drives the replay over one recording, up to the moment asked about.
 
-use std::path::Path;
-
+use memleak_trace::describe::CONTINUED;
 use memleak_trace::reader::Condition;
 use memleak_trace::{Batch, Description, Header, SpaceId};
 
 use crate::progress::Progress;
 use crate::recording::Recording;
 use crate::replay::{Observer, Replay};
+use crate::series::{Series, TracePart};
 use crate::source::Source;
 
 /// The moment a report is about.
@@ -42,9 +42,11 @@ impl MomentAfterEnd {
     }
 }
 
-/// A trace, replayed.
+/// A recording, replayed.
 #[derive(Debug)]
 pub struct Analysis {
+    /// Its files, in order.
+    pub files: Vec<TracePart>,
     pub header: Header,
     pub condition: Condition,
     pub recording: Recording,
@@ -53,16 +55,16 @@ pub struct Analysis {
     pub at: i64,
 }
 
-/// Reads a trace and replays it up to `moment`.
-pub fn analyze(path: &Path, moment: Moment) -> anyhow::Result<Analysis> {
-    let (analysis, ()) = analyze_observed(path, moment, (), false)?;
+/// Reads a recording and replays it up to `moment`.
+pub fn analyze(series: &Series, moment: Moment) -> anyhow::Result<Analysis> {
+    let (analysis, ()) = analyze_observed(series, moment, (), false)?;
     Ok(analysis)
 }
 
 /// As [`analyze`]; `observer` hears of every birth and death. `by_thread`: each thread that allocates
 /// has sites of its own.
 pub fn analyze_observed<O: Observer>(
-    path: &Path,
+    series: &Series,
     moment: Moment,
     observer: O,
     by_thread: bool,
@@ -75,14 +77,14 @@ pub fn analyze_observed<O: Observer>(
         },
         // How long the recording is, only its end tells: this form costs a pass of decoding more.
         Moment::Share(share) => {
-            let duration = duration_of(path)?;
+            let duration = duration_of(series)?;
             Cut {
                 after: Some((duration as f64 * share) as i64),
                 ..Cut::default()
             }
         }
     };
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(series)?;
     let mut progress = Progress::new("analyzing", source.rows());
     let mut driver = Driver {
         recording: Recording::default(),
@@ -99,28 +101,30 @@ pub fn analyze_observed<O: Observer>(
     progress.finish();
     let header = source.header().clone();
     let condition = source.finish()?;
-    driver.finish(header, condition)
+    driver.finish(series, header, condition)
 }
 
 /// Nanoseconds from start to end of a recording.
-fn duration_of(path: &Path) -> anyhow::Result<i64> {
-    let recording = survey(path)?.recording;
+fn duration_of(series: &Series) -> anyhow::Result<i64> {
+    let recording = survey(series)?.recording;
     Ok(recording.end() - recording.start())
 }
 
-/// What a trace says about itself, without its replay.
+/// What a recording says about itself, without its replay.
 #[derive(Debug)]
 pub struct Survey {
+    /// Its files, in order.
+    pub files: Vec<TracePart>,
     pub header: Header,
     pub condition: Condition,
     /// Without resident memory.
     pub recording: Recording,
 }
 
-/// Reads a trace without replaying it: when it starts and ends, its stacks and their names. That is
+/// Reads a recording without replaying it: when it starts and ends, its stacks and their names. That is
 /// known only at its end, so what must know before the first event is replayed costs this pass more.
-pub fn survey(path: &Path) -> anyhow::Result<Survey> {
-    let mut source = Source::open(path)?;
+pub fn survey(series: &Series) -> anyhow::Result<Survey> {
+    let mut source = Source::open(series)?;
     let mut progress = Progress::new("reading names and times", source.rows());
     let mut recording = Recording::default();
     while let Some(batch) = source.next_batch() {
@@ -139,18 +143,27 @@ pub fn survey(path: &Path) -> anyhow::Result<Survey> {
     let mut condition = source.finish()?;
     note_unclosed(&recording, &mut condition);
     Ok(Survey {
+        files: series.files().cloned().collect(),
         header,
         condition,
         recording,
     })
 }
 
-/// A repaired trace is a whole file, but its recording still ends early.
+/// Whether the recording ends early: a repaired trace is a whole file, and so is a part of several.
 fn note_unclosed(recording: &Recording, condition: &mut Condition) {
     if condition.complete && recording.closed.is_none() {
         condition.complete = false;
         condition.remarks.push(
             "the recording was never closed: it ends with the last event that was kept".to_owned(),
+        );
+    }
+    let closed = recording.closed.as_ref();
+    if closed.is_some_and(|(_, reason)| reason == CONTINUED) {
+        condition.complete = false;
+        condition.remarks.push(
+            "The recording goes on in a later part, which is not given: this is the state at the end of the last one given."
+                .to_owned(),
         );
     }
 }
@@ -221,7 +234,12 @@ impl<O: Observer> Driver<O> {
         }
     }
 
-    fn finish(mut self, header: Header, mut condition: Condition) -> anyhow::Result<(Analysis, O)> {
+    fn finish(
+        mut self,
+        series: &Series,
+        header: Header,
+        mut condition: Condition,
+    ) -> anyhow::Result<(Analysis, O)> {
         note_unclosed(&self.recording, &mut condition);
         let (start, end) = (self.recording.start(), self.recording.end());
         let at = self.until().unwrap_or(end);
@@ -234,6 +252,7 @@ impl<O: Observer> Driver<O> {
         } = self;
         let (replay, observer) = replay.into_parts();
         let analysis = Analysis {
+            files: series.files().cloned().collect(),
             header,
             condition,
             recording,

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::gate::Condition;
@@ -31,6 +32,8 @@ EXAMPLES:
       for a pipeline: status 3 if memory grows, known stacks left out
   memleak-analyze top --by function --not-module libstdc trace.parquet
       another view; each subcommand has examples of its own
+  memleak-analyze trace.*.parquet
+      the parts of a recording that was cut by --rotate-size or --rotate-time
   memleak-analyze repair trace.parquet
       a copy of a damaged trace that any Parquet reader opens
   memleak-analyze symbolize --debug-dir ./symbols trace.parquet
@@ -76,9 +79,11 @@ pub struct Arguments {
 /// Options of the default report.
 #[derive(Debug, clap::Args)]
 pub struct ReportArguments {
-    /// The trace (a file named like a subcommand: ./repair)
+    /// The trace, or the parts of one in any order; several recordings get a report each (a file
+    /// named like a subcommand: ./repair)
     #[arg(required_unless_present = "generate", value_name = "TRACE")]
-    pub trace: Option<PathBuf>,
+    #[arg(value_parser = OsStringValueParser::new().try_map(not_a_command))]
+    pub traces: Vec<PathBuf>,
 
     /// Form of the report
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -205,6 +210,16 @@ pub struct SymbolizeArguments {
     pub force: bool,
 }
 
+/// A command behind options would be read as the name of a trace.
+fn not_a_command(trace: OsString) -> Result<PathBuf, String> {
+    match trace.to_str().filter(|name| Command::has_subcommand(name)) {
+        Some(name) => Err(format!(
+            "{name} is a command: it comes first, and its options behind it (a file of that name: ./{name})"
+        )),
+        None => Ok(PathBuf::from(trace)),
+    }
+}
+
 impl From<SymbolizeArguments> for crate::symbolize::Options {
     fn from(arguments: SymbolizeArguments) -> Self {
         crate::symbolize::Options {
@@ -323,7 +338,7 @@ mod tests {
                 .expect("long options");
         for parsed in [short, long] {
             let report = parsed.report;
-            assert_eq!(report.trace, Some(PathBuf::from("t.parquet")));
+            assert_eq!(report.traces, [PathBuf::from("t.parquet")]);
             let filters = report.filters;
             assert_eq!((report.top, filters.older), (Some(3), Some(500_000_000)));
             assert_eq!(
@@ -362,7 +377,6 @@ mod tests {
             "x series 5",
             "x events --min-lifetime 1s t",
             "x --format yaml t",
-            "x one two",
             "x repair",
             "x symbolize",
             "x symbolize --debug-dir t",
@@ -385,7 +399,7 @@ mod tests {
         };
         assert_eq!(top.view.format, Format::Csv);
         assert!(top.view.filters.to.is_some());
-        assert_eq!(file.report.trace, Some(PathBuf::from("./repair")));
+        assert_eq!(file.report.traces, [PathBuf::from("./repair")]);
     }
 
     /// Man page and completions come from the same definitions.

@@ -1,7 +1,6 @@
 //! What the program does, once the command line is understood.
 
 use std::io::{ErrorKind, Write};
-use std::path::Path;
 
 use anyhow::{Context, bail};
 use memleak_trace::TraceReader;
@@ -14,9 +13,10 @@ use crate::cli::{
 use crate::filter::{self, EmptyRange, Shown};
 use crate::gate::{self, Suppressions, Tripped};
 use crate::output::{Output, is_same_file};
-use crate::report::{self, Selection};
+use crate::report::{self, Report, Selection};
+use crate::series::{Series, recordings};
 use crate::symbolize::symbolize;
-use crate::verify::{self, Outcome};
+use crate::verify;
 use crate::views;
 
 mod questions;
@@ -39,10 +39,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<()> {
         Some(Command::Symbolize(arguments)) => symbolize(&arguments.into()),
         Some(Command::Verify(arguments)) => verify_all(&arguments),
         Some(view) => questions::run(view),
-        None => match arguments.report.trace.clone() {
-            Some(trace) => report(&trace, &arguments.report),
-            None => bail!("no trace was given; see memleak-analyze --help"),
-        },
+        None => report(&arguments.report),
     }
 }
 
@@ -76,19 +73,63 @@ pub fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-fn report(trace: &Path, arguments: &ReportArguments) -> anyhow::Result<()> {
+/// A report for each recording among the traces; the gate judges each for itself.
+fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
     let output = &arguments.output;
-    let output = Output::prepare(trace, output.output.as_deref(), output.force)?;
+    let output = Output::prepare(&arguments.traces, output.output.as_deref(), output.force)?;
     let suppressions = match &arguments.suppressions {
         Some(path) => Suppressions::read(path)?,
         None => Suppressions::default(),
     };
+    let recordings = recordings(&arguments.traces)?;
+    if arguments.format == Format::Csv && recordings.len() > 1 {
+        return Err(Usage(
+            "CSV is a table of one recording, but these traces are of several; give one at a time, or choose --format json",
+        )
+        .into());
+    }
+    let mut reports = Vec::new();
+    let mut tripped = Vec::new();
+    for recording in &recordings {
+        let (report, verdict) = judged_report(recording, arguments, &suppressions)?;
+        let name = &report.trace.path;
+        tripped.extend(verdict.into_iter().map(|sentence| match recordings.len() {
+            1 => sentence,
+            _ => format!("{name}: {sentence}"),
+        }));
+        reports.push(report);
+    }
+    output.write(|out| match arguments.format {
+        Format::Text => {
+            let style = report::text::Style {
+                combined_only: arguments.combined_only,
+            };
+            report::text::write_all(&reports, style, out)
+        }
+        Format::Json => report::json::write_all(&reports, out),
+        Format::Csv => reports
+            .iter()
+            .try_for_each(|report| report::csv::write(report, out)),
+    })?;
+    match tripped.is_empty() {
+        true => Ok(()),
+        false => Err(Tripped(tripped).into()),
+    }
+}
+
+/// The report on a recording, and what trips the gate in it.
+fn judged_report(
+    recording: &Series,
+    arguments: &ReportArguments,
+    suppressions: &Suppressions,
+) -> anyhow::Result<(Report, Vec<String>)> {
     let judged = !arguments.fail_on.is_empty() || arguments.suppressions.is_some();
     let options = (&arguments.filters).into();
-    let filter = filter::resolve(trace, &options)?;
+    let filter = filter::resolve(recording, &options)?;
     let moment = options.to.unwrap_or_default();
-    let (analysis, ()) = analyze_observed(trace, moment, (), options.needs_threads())?;
-    views::warn_if_incomplete(trace, &analysis);
+    let (analysis, ()) = analyze_observed(recording, moment, (), options.needs_threads())?;
+    let name = recording.name();
+    views::warn_if_incomplete(&name, &analysis);
     let is_text = arguments.format == Format::Text;
     let top = arguments.top.or(is_text.then_some(TEXT_TOP));
     let selection = Selection {
@@ -100,28 +141,15 @@ fn report(trace: &Path, arguments: &ReportArguments) -> anyhow::Result<()> {
         idle: arguments.format == Format::Json,
         allocations: arguments.show_allocs,
     };
-    let mut report = report::build(trace, &analysis, selection)?;
+    let mut report = report::build(&name, &analysis, selection)?;
     for stack in &mut report.stacks {
         stack.suppressed = suppressions.reason(&stack.frames).map(str::to_owned);
     }
-    let verdict = gate::check(&report, &arguments.fail_on);
-    if verdict.as_ref().is_err_and(|error| !error.is::<Tripped>()) {
-        return verdict;
-    }
+    let tripped = gate::check(&report, &arguments.fail_on)?;
     if judged {
         report.cut(top);
     }
-    output.write(|out| match arguments.format {
-        Format::Text => {
-            let style = report::text::Style {
-                combined_only: arguments.combined_only,
-            };
-            report::text::write(&report, style, out)
-        }
-        Format::Json => report::json::write(&report, out),
-        Format::Csv => report::csv::write(&report, out),
-    })?;
-    verdict
+    Ok((report, tripped))
 }
 
 /// Writes the readable part of a trace to a new file, and says on stderr what is missing.
@@ -169,11 +197,7 @@ fn repair(arguments: &RepairArguments) -> anyhow::Result<()> {
 
 /// Checks every trace, and fails if one of them is not sound.
 fn verify_all(arguments: &VerifyArguments) -> anyhow::Result<()> {
-    let outcomes = arguments
-        .traces
-        .iter()
-        .map(|trace| verify::verify(trace))
-        .collect::<anyhow::Result<Vec<Outcome>>>()?;
+    let outcomes = verify::verify_all(&arguments.traces)?;
     Output::Stdout.write(|out| match arguments.format {
         ResultFormat::Text => verify::write_text(&outcomes, arguments.quiet, out),
         ResultFormat::Json => verify::write_json(&outcomes, out),

@@ -4,10 +4,11 @@
 //! trace ─▶ source ─▶ analysis (replay + recording) ─▶ tables ─▶ report ─▶ text · JSON
 //! ```
 //!
-//! - [`source`]: opens a trace and decodes it on a thread of its own
+//! - [`series`]: which files belong to one recording; [`parts`]: reads them as one trace
+//! - [`source`]: opens a recording and decodes it on a thread of its own
 //! - [`replay`]: events become lifetimes; [`recording`]: what the descriptions say
 //! - [`estimate`]: what a sample says of the whole
-//! - [`analysis`]: drives both over one trace, up to the moment asked about
+//! - [`analysis`]: drives both over one recording, up to the moment asked about
 //! - [`filter`]: which allocations count
 //! - [`tables`]: per-stack and lifetime tables as polars frames: filters, sums, order
 //! - [`report`]: the report as data, and its forms
@@ -24,10 +25,12 @@ pub mod estimate;
 pub mod filter;
 pub mod gate;
 pub mod output;
+pub mod parts;
 pub mod progress;
 pub mod recording;
 pub mod replay;
 pub mod report;
+pub mod series;
 pub mod source;
 pub mod symbolize;
 pub mod tables;

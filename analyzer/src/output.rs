@@ -14,7 +14,7 @@ pub enum Output {
 
 impl Output {
     /// Refuses early what would fail after a long analysis, or destroy the trace.
-    pub fn prepare(trace: &Path, path: Option<&Path>, force: bool) -> anyhow::Result<Output> {
+    pub fn prepare(traces: &[PathBuf], path: Option<&Path>, force: bool) -> anyhow::Result<Output> {
         let Some(path) = path else {
             return Ok(Output::Stdout);
         };
@@ -24,7 +24,7 @@ impl Output {
                 path.display()
             );
         }
-        if is_same_file(path, trace) {
+        if traces.iter().any(|trace| is_same_file(path, trace)) {
             bail!(
                 "{} is the trace itself; choose another --output",
                 path.display()

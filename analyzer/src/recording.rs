@@ -151,7 +151,11 @@ impl Recording {
     pub fn note(&mut self, note: Note, until: Option<i64>) -> Option<SpaceId> {
         let ts = note.ts;
         match note.what {
-            Description::Open => self.opened = Some(ts),
+            Description::Open => {
+                // Every part of a recording opens anew.
+                self.opened.get_or_insert(ts);
+                self.closed = None;
+            }
             Description::Close { reason } => self.closed = Some((ts, reason)),
             Description::Process {
                 pid,

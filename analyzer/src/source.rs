@@ -1,16 +1,18 @@
 //! Opens a trace and decodes it on a thread of its own, ahead of the replay.
 
-use std::path::Path;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
 use memleak_trace::reader::Condition;
-use memleak_trace::{Batch, Header, TraceError, TraceReader};
+use memleak_trace::{Batch, Header, TraceError};
+
+use crate::parts::PartsReader;
+use crate::series::Series;
 
 /// Batches decoded ahead; enough to keep both threads busy, few enough to bound memory.
 const AHEAD: usize = 4;
 
-/// A trace being read.
+/// A recording being read.
 #[derive(Debug)]
 pub struct Source {
     header: Header,
@@ -20,9 +22,9 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens a trace and begins to decode it.
-    pub fn open(path: &Path) -> Result<Source, TraceError> {
-        let mut reader = TraceReader::open(path)?;
+    /// Opens a recording and begins to decode it.
+    pub fn open(series: &Series) -> Result<Source, TraceError> {
+        let mut reader = PartsReader::open(series.clone())?;
         let header = reader.header().clone();
         let rows = reader.rows();
         let (sender, batches) = bounded(AHEAD);
@@ -36,7 +38,7 @@ impl Source {
                     break;
                 }
             }
-            reader.condition().clone()
+            reader.condition()
         });
         Ok(Source {
             header,

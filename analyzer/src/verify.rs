@@ -1,13 +1,15 @@
 //! `memleak-analyze verify`: whether a trace is what it says, check by check.
 //!
 //! One pass over the rows, with the memory of a replay. [`rules`] holds what the rows must obey,
-//! [`balance`] what their sums must, [`outcome`] how the result is told.
+//! [`balance`] what their sums must, [`sequence`] what parts must that are given
+//! together, [`outcome`] how the result is told.
 
 mod balance;
 mod outcome;
 mod rules;
+mod sequence;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use memleak_trace::reader::Condition;
 use memleak_trace::{Description, TraceReader};
@@ -18,11 +20,22 @@ use crate::replay::Replay;
 
 pub use outcome::{Check, Outcome, write_json, write_text};
 
+/// Checks traces, and whether parts of one recording among them follow each other. An error means that
+/// nothing of a trace could be read.
+pub fn verify_all(paths: &[PathBuf]) -> anyhow::Result<Vec<Outcome>> {
+    let outcomes = paths.iter().map(|path| verify(path));
+    let mut outcomes = outcomes.collect::<anyhow::Result<Vec<Outcome>>>()?;
+    sequence::check(&mut outcomes);
+    Ok(outcomes)
+}
+
 /// Checks a trace. An error means that nothing of it could be read.
 pub fn verify(path: &Path) -> anyhow::Result<Outcome> {
     let mut reader = TraceReader::open(path)?;
     let mut progress = Progress::new("verifying", reader.rows());
-    let mut rules = rules::Rules::new(reader.header().machine.page_size);
+    let header = reader.header();
+    let continues = header.part.as_ref().is_some_and(|part| part.number > 1);
+    let mut rules = rules::Rules::new(header.machine.page_size, continues);
     let mut counted = balance::Counted::default();
     let mut replay = Replay::default();
     let mut recording = Recording::default();
@@ -51,6 +64,7 @@ pub fn verify(path: &Path) -> anyhow::Result<Outcome> {
     checks.push(balance::anomalies(&replay, &recording));
     Ok(Outcome {
         path: path.to_owned(),
+        part: reader.header().part.clone(),
         checks,
     })
 }

@@ -4,7 +4,7 @@
 mod sample;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use memleak_trace::writer::WriterOptions;
@@ -103,9 +103,19 @@ fn sound_traces() {
     assert_eq!(wrong(&output), Vec::<String>::new());
     assert_eq!(output.status.code(), Some(0));
 
-    let traces = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/traces/v1.0");
-    for trace in fs::read_dir(traces).expect("committed traces") {
-        let trace = trace.expect("a trace").path();
+    let versions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/traces");
+    let entries = |path: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(path).expect("committed traces");
+        entries
+            .map(|entry| entry.expect("an entry").path())
+            .collect()
+    };
+    let traces: Vec<PathBuf> = entries(&versions)
+        .iter()
+        .flat_map(|version| entries(version))
+        .collect();
+    assert!(traces.len() >= 3, "{traces:?}");
+    for trace in traces {
         let path = trace.to_str().expect("a UTF-8 path");
         let output = sample::analyze(&directory, &["verify", "--quiet", path]);
         assert_eq!(output.status.code(), Some(0), "{path}");

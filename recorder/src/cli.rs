@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::overflow::OnOverflow;
+use crate::rotation::Rotation;
 use memleak_trace::Selection;
 use memleak_trace::quantity::{parse_duration, parse_size};
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub live: bool,
     /// Record nothing: count, and say what recording would cost.
     pub estimate: bool,
+    /// Cut the recording into parts; one trace if `None`.
+    pub rotation: Option<Rotation>,
     /// Record a target with a seccomp filter on a kernel where that may kill it.
     pub force_seccomp: bool,
     /// Show the details of a failure, such as the kernel verifier's log.
@@ -122,6 +125,10 @@ EXAMPLES:
     Lose nothing, even if the process must wait now and then:
         sudo memleak-record -p 1234 --on-overflow pause
 
+    Record for days, in parts of an hour; old parts may be deleted:
+        sudo memleak-record -p 1234 --rotate-time 1h -o trace.parquet
+        memleak-analyze trace.*.parquet
+
     Then look at what is outstanding:
         memleak-analyze trace.parquet";
 
@@ -188,6 +195,15 @@ struct Args {
     /// and which sampling would make it cheap.
     #[arg(long, conflicts_with_all = ["trace", "output", "command", "c", "follow"])]
     estimate: bool,
+
+    /// Begin another part of the trace when one has this size: trace.parquet becomes
+    /// trace.000001.parquet, trace.000002.parquet, …, each of which can be read alone.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    rotate_size: Option<u64>,
+
+    /// Begin another part of the trace after this time.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    rotate_time: Option<Duration>,
 
     /// Record a process with a seccomp filter even on a kernel where return probes may kill it.
     #[arg(long)]
@@ -257,6 +273,8 @@ where
     on_overflow
         .check(args.ring_size)
         .map_err(|reason| Refusal(Args::command().error(ErrorKind::ValueValidation, reason)))?;
+    let rotation = Rotation::new(args.rotate_size, args.rotate_time)
+        .map_err(|reason| Refusal(Args::command().error(ErrorKind::ValueValidation, reason)))?;
     let selection = args
         .selection
         .selection()
@@ -285,6 +303,7 @@ where
         tracked_blocks: args.selection.tracked_blocks(),
         live: args.trace,
         estimate: args.estimate,
+        rotation,
         force_seccomp: args.force_seccomp,
         verbose: args.verbose,
         remarks,
@@ -483,6 +502,8 @@ mod tests {
                 "memleak-record -p 1 --on-overflow wait",
                 "drop, pause, abort",
             ),
+            ("memleak-record -p 1 --rotate-size 1KiB", "at least 64KiB"),
+            ("memleak-record -p 1 --rotate-time 10ms", "at least 1s"),
             ("memleak-record -p 1 --kernel", "--kernel"),
             ("memleak-record -p 1 -z 2k -Z 1k", "exchange --min-size"),
             ("memleak-record -p 1 -s 0", "0 is not in 1.."),

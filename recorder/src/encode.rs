@@ -6,14 +6,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use memleak_trace::{
-    Description, Event, FrameId, Note, SpaceId, StackEnd, TraceError, TraceWriter,
-};
+use memleak_trace::{Description, Event, FrameId, Note, SpaceId, StackEnd, TraceError};
 
 use crate::commands::Commands;
 use crate::drain::Chunk;
 use crate::interner::Interner;
 use crate::live::Live;
+use crate::parts::Parts;
 use crate::preflight::target;
 use crate::wire::{RawEvent, RawExec, RawExit, RawFork, Record, WireError, decode};
 
@@ -38,6 +37,10 @@ pub enum EncodeError {
     Trace(#[from] TraceError),
     #[error("the probes sent what this program does not understand: {0}")]
     Wire(#[from] WireError),
+    #[error(
+        "cannot begin part {number} of the recording: {source:#}; the parts before it are whole"
+    )]
+    Part { number: u32, source: anyhow::Error },
     #[error("the encoder died; the trace ends with its last checkpoint")]
     Died,
 }
@@ -48,6 +51,7 @@ pub struct Written {
     pub events: u64,
     pub stacks: u64,
     pub bytes: u64,
+    pub parts: u32,
 }
 
 /// The running totals of the encoder, for the status line.
@@ -71,7 +75,7 @@ impl Encoder {
     /// Starts to encode what comes through `chunks`; findings go to `findings`, and a line per event
     /// to `live`.
     pub fn start(
-        writer: TraceWriter,
+        writer: Parts,
         live: Option<Live>,
         chunks: Receiver<Chunk>,
         findings: Sender<Finding>,
@@ -79,10 +83,14 @@ impl Encoder {
         commands: Arc<Commands>,
     ) -> std::io::Result<Encoder> {
         let (notes, incoming) = crossbeam_channel::unbounded();
+        let interner = match writer.rotates() {
+            true => Interner::for_parts(),
+            false => Interner::default(),
+        };
         let state = State {
             writer,
             live,
-            interner: Interner::default(),
+            interner,
             findings,
             progress,
             commands,
@@ -116,7 +124,7 @@ impl Encoder {
 }
 
 struct State {
-    writer: TraceWriter,
+    writer: Parts,
     live: Option<Live>,
     interner: Interner,
     findings: Sender<Finding>,
@@ -144,6 +152,7 @@ impl State {
                             self.note(&note)?;
                         }
                         self.chunk(&chunk)?;
+                        self.cut_if_due(false)?;
                     }
                     Err(_) => open = false,
                 },
@@ -151,7 +160,7 @@ impl State {
                     Ok(note) => self.note(&note)?,
                     Err(_) => open = false,
                 },
-                default(IDLE) => {}
+                default(IDLE) => self.cut_if_due(true)?,
             }
             self.checkpoint()?;
         }
@@ -174,12 +183,22 @@ impl State {
             self.writer.checkpoint_if_due()?;
         }
         let stacks = self.interner.used();
+        let parts = self.writer.count();
         let bytes = self.writer.finish()?;
         Ok(Written {
             events: self.events,
             stacks,
             bytes,
+            parts,
         })
+    }
+
+    /// Begins another part of the recording if that is due.
+    fn cut_if_due(&mut self, idle: bool) -> Result<(), EncodeError> {
+        if self.writer.cut_if_due(idle)? {
+            self.interner.next_part();
+        }
+        Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<(), EncodeError> {
@@ -225,7 +244,7 @@ impl State {
         if let Description::Process { pid, command, .. } = &note.what {
             self.running.insert(*pid, command.clone());
         }
-        Ok(self.writer.note(note)?)
+        self.writer.note(note)
     }
 
     /// The process is another program from here on; it may be yet another one, or gone, by now.
@@ -308,6 +327,6 @@ impl State {
         if let Some(live) = &mut self.live {
             live.event(&event, definition.as_ref());
         }
-        Ok(self.writer.event(&event, definition.as_ref())?)
+        self.writer.event(&event, definition.as_ref())
     }
 }

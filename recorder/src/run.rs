@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::status::{self, StatusLine};
 use crate::talk::say;
 use crate::watch::{Signal, Wake, Watch};
-use crate::{detach, estimate, output, preflight};
+use crate::{detach, estimate, memory, output, preflight, rotation};
 
 /// The session's work is looked after at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -40,9 +40,13 @@ pub fn run(options: Options) -> anyhow::Result<u8> {
         Some(path) => path.clone(),
         None => output::default_name(pids.first().copied().unwrap_or(0), SystemTime::now()),
     };
-    output::check(&path, options.force)?;
+    match options.rotation {
+        None => output::check(&path, options.force)?,
+        Some(_) => rotation::check(&path, options.force)?,
+    }
     let report = preflight::check(&options.pids, options.force_seccomp)?;
     raise_open_files();
+    memory::map_large_blocks();
     let mut watch = Watch::new(&pids).context("cannot watch for the target's end")?;
     let Some(mut session) = Session::prepare(&options, &path, report, command.as_mut())? else {
         say(format_args!(
@@ -50,6 +54,8 @@ pub fn run(options: Options) -> anyhow::Result<u8> {
         ));
         return end_of(command, &mut watch);
     };
+    // What attaching took is not needed any more.
+    memory::give_back();
     session.open()?;
     let start = Instant::now();
     say_recording(&pids, &options, &path);
@@ -76,6 +82,13 @@ pub fn run(options: Options) -> anyhow::Result<u8> {
 
 /// The line that says that every probe is on.
 fn say_recording(pids: &[i32], options: &Options, path: &Path) {
+    let path = match options.rotation {
+        None => path.display().to_string(),
+        Some(_) => format!(
+            "{} and further parts",
+            rotation::part_path(path, 1).display()
+        ),
+    };
     let pids: Vec<String> = pids.iter().map(i32::to_string).collect();
     let pids = pids.join(", ");
     let children = if options.follow {
@@ -87,7 +100,6 @@ fn say_recording(pids: &[i32], options: &Options, path: &Path) {
         Some(words) => say(format_args!(
             "recording process {pid}{children} into {path}: {command}; it ends with {last}",
             pid = pids,
-            path = path.display(),
             command = words.join(OsStr::new(" ")).display(),
             last = if options.follow {
                 "the last of them"
@@ -96,9 +108,8 @@ fn say_recording(pids: &[i32], options: &Options, path: &Path) {
             },
         )),
         None => say(format_args!(
-            "recording process{} {pids}{children} into {}; Ctrl-C ends it",
+            "recording process{} {pids}{children} into {path}; Ctrl-C ends it",
             if options.pids.len() > 1 { "es" } else { "" },
-            path.display()
         )),
     }
 }
@@ -154,7 +165,14 @@ fn record(
             closed.pauses
         ));
     }
-    say(format_args!("next: memleak-analyze {}", path.display()));
+    let all = match options.rotation {
+        None => path.to_owned(),
+        Some(_) => {
+            say(format_args!("{} parts were written", closed.written.parts));
+            rotation::pattern(path)
+        }
+    };
+    say(format_args!("next: memleak-analyze {}", all.display()));
     detach::in_background(closed.attachment);
     match reason {
         Reason::Overflow => Err(anyhow::anyhow!(

@@ -10,8 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use crossbeam_channel::Receiver;
 use memleak_trace::header::{self, Header, Machine, VERSION};
-use memleak_trace::writer::WriterOptions;
-use memleak_trace::{Description, Note, Selection, TraceWriter};
+use memleak_trace::{Description, Note, Selection};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
@@ -22,17 +21,18 @@ use crate::layout::Recording;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::overflow::OnOverflow;
+use crate::parts::Parts;
 use crate::preflight::target::{Target, living_thread};
 use crate::process::Process;
 use crate::ring_fill::RingFill;
 use crate::stops::Stops;
 use crate::symbolize::Symbolizer;
 use crate::talk::say;
-use crate::{clocks, ending, output, preflight, rss, status};
+use crate::{clocks, ending, preflight, rss, status};
 
-/// Chunks that wait between ring and encoder, 8 MiB at most: it is the ring that waits for a slow
+/// Chunks that wait between ring and encoder, 4 MiB at most: it is the ring that waits for a slow
 /// disk.
-const WAITING_CHUNKS: usize = 32;
+const WAITING_CHUNKS: usize = 16;
 
 /// Losses are told in windows of this length.
 const LEDGER_WINDOW_NS: i64 = 500_000_000;
@@ -103,9 +103,8 @@ impl Session {
         header.on_overflow = options.on_overflow.name().to_owned();
         header.selection = options.selection;
         header.requires = options.selection.requires();
-        let overwrite = options.force;
-        let writer = TraceWriter::create(path, &header, &WriterOptions { overwrite })?;
-        output::give_to_caller(path)?;
+        let clock = header.clock;
+        let writer = Parts::create(path, header, options.force, options.rotation)?;
 
         let ring = attachment.kernel().take_ring()?;
         let ring_fill = RingFill::map(ring.as_fd(), page_size as usize)
@@ -114,7 +113,7 @@ impl Session {
         let (found, findings) = crossbeam_channel::unbounded();
         let progress = Arc::new(Progress::default());
         let live = match options.live {
-            true => Some(Live::start(header.clock).context("cannot start the printer's thread")?),
+            true => Some(Live::start(clock).context("cannot start the printer's thread")?),
             false => None,
         };
         let commands = attachment.commands();

@@ -9,11 +9,13 @@ mod resolver;
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, TryIter, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryIter, unbounded};
 use memleak_trace::FrameId;
 use memleak_trace::describe::Symbol;
 
+use crate::memory;
 use crate::modules::OpenedFile;
 use resolver::Resolver;
 
@@ -33,6 +35,10 @@ pub struct Request {
 
 /// Most frames resolved at once, so that rows come out while many wait.
 const BATCH: usize = 1024;
+
+/// What was parsed is forgotten when nobody has asked for so long: debug information of a large program
+/// takes tens of megabytes, and most frames are met early.
+const IDLE: Duration = Duration::from_secs(5);
 
 /// The thread that names frames.
 #[derive(Debug)]
@@ -88,8 +94,19 @@ impl Symbolizer {
 
 /// Resolves what waits, until nobody asks any more.
 fn work(waiting: &Receiver<Request>, done: &Sender<Symbol>) {
-    let mut resolver = Resolver::new();
-    while let Ok(first) = waiting.recv() {
+    let mut resolver = None;
+    loop {
+        let first = match waiting.recv_timeout(IDLE) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => {
+                if resolver.take().is_some() {
+                    memory::give_back();
+                }
+                continue;
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let resolver = resolver.get_or_insert_with(Resolver::new);
         let batch = std::iter::once(first)
             .chain(waiting.try_iter().take(BATCH - 1))
             .collect();

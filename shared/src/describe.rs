@@ -4,6 +4,9 @@ use crate::event::SpaceId;
 use crate::op::Op;
 use crate::stack::{FileId, FrameId};
 
+/// The reason of a [`Description::Close`] at the end of a part that another one follows.
+pub const CONTINUED: &str = "continued in the next part";
+
 /// A description and when it was made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Note {

@@ -1,4 +1,7 @@
-"""Records the committed traces of a format version anew: regenerate_traces.py DIRECTORY."""
+"""Records the committed traces of the format's present version anew: regenerate_traces.py DIRECTORY.
+
+DIRECTORY is named for the version, as in testdata/traces/v1.1.
+"""
 
 import os
 import sys
@@ -8,9 +11,41 @@ from pathlib import Path
 os.environ["MEMLEAK_PROGRAMS"] = "/tmp/memleak-programs"
 
 import compare
-from session import build_programs, record_program
+from session import Program, Recording, build_programs, json_report, record_program
 
 PROGRAMS = ("test_memleak", "family", "patterns")
+IN_PARTS = "patterns"
+
+
+def version_in(trace):
+    """The format's version that a trace says it has, as `v1.1`."""
+    # The header is small JSON near the beginning of the file.
+    head = trace.read_bytes()[:65536]
+    _, _, rest = head.partition(b'"version":{"major":')
+    major, _, rest = rest.partition(b',"minor":')
+    return f"v{int(major)}.{int(rest.partition(b'}')[0])}"
+
+
+def record(name, directory):
+    """One trace."""
+    trace = directory / f"{name}.parquet"
+    trace.unlink(missing_ok=True)
+    truth, report = record_program(name, trace)
+    return [trace], compare.differences(truth, report)
+
+
+def record_in_parts(name, directory):
+    """The same program, cut into parts of a second."""
+    for part in directory.glob(f"{name}-parts.*.parquet"):
+        part.unlink()
+    trace = directory / f"{name}-parts.parquet"
+    with Program(name) as program, Recording(program.pid, trace, "--rotate-time", "1s") as recording:
+        program.go()
+        truth = program.truth()
+        program.wait_until_done()
+        recording.stop()
+    parts = sorted(directory.glob(f"{name}-parts.*.parquet"))
+    return parts, compare.differences(truth, json_report(*parts))
 
 
 def main():
@@ -20,15 +55,16 @@ def main():
     directory = Path(sys.argv[1])
     directory.mkdir(parents=True, exist_ok=True)
     build_programs()
-    for name in PROGRAMS:
-        trace = directory / f"{name}.parquet"
-        trace.unlink(missing_ok=True)
-        truth, report = record_program(name, trace)
-        wrong = compare.differences(truth, report)
+    recorded = [record(name, directory) for name in PROGRAMS]
+    recorded.append(record_in_parts(IN_PARTS, directory))
+    for traces, wrong in recorded:
+        for trace in traces:
+            if version_in(trace) != directory.name:
+                wrong.append(f"its version is {version_in(trace)}, not that of {directory}")
+            print(f"{trace}: {trace.stat().st_size} bytes")
         if wrong:
-            print(f"{trace}: {'; '.join(wrong)}", file=sys.stderr)
+            print(f"{traces[0]}: {'; '.join(wrong)}", file=sys.stderr)
             return 1
-        print(f"{trace}: {trace.stat().st_size} bytes")
     return 0
 
 

@@ -148,7 +148,12 @@ class Recording:
 
 def analyze(trace, *options):
     """memleak-analyze's standard output."""
-    command = [str(binary("memleak-analyze")), *options, str(trace)]
+    return analyze_all([trace], *options)
+
+
+def analyze_all(traces, *options):
+    """The same on several traces at once."""
+    command = [str(binary("memleak-analyze")), *options, *map(str, traces)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S)
     if result.returncode != 0:
         raise RuntimeError(f"memleak-analyze: exit {result.returncode}: {result.stderr.strip()}")
@@ -157,7 +162,12 @@ def analyze(trace, *options):
 
 def report_of(trace):
     """The JSON report, as an object."""
-    return json.loads(analyze(trace, "--format", "json"))
+    return json_report(trace)
+
+
+def json_report(*traces):
+    """The JSON report on the parts of a recording."""
+    return json.loads(analyze_all(traces, "--format", "json"))
 
 
 def record_program(name, trace, *arguments, preload=None):

@@ -8,6 +8,7 @@ import time
 
 import compare
 import pytest
+from disk import ended_by_full_disk, small_disk
 from session import PATIENCE_S, Program, Recording, analyze, as_root, binary, build_programs, record_program, report_of
 
 
@@ -80,27 +81,16 @@ def switches(pid):
 
 def test_a_full_disk_ends_the_recording_with_what_was_written(tmp_path):
     """One sentence with the cause, exit 1, and a trace that can be read."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    subprocess.run([*as_root(), "mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)], check=True)
-    try:
+    disk, kept = tmp_path / "disk", tmp_path / "kept.parquet"
+    with small_disk(disk, "256k"):
         trace = disk / "trace.parquet"
-        with Program("churn", 5, 0, 50000) as program:
-            with Recording(program.pid, trace) as recording:
-                program.go()
-                assert recording.process.wait(PATIENCE_S) == 1
-                recording.lines.wait_for_end()
-            said = recording.lines.seen
-            assert any("No space left on device" in line for line in said), said
-            assert not any("panicked" in line for line in said), said
-            assert program.process.poll() is None
-        kept = tmp_path / "kept.parquet"
+        with Program("churn", 5, 0, 50000) as program, Recording(program.pid, trace) as recording:
+            program.go()
+            ended_by_full_disk(program, recording, PATIENCE_S)
         shutil.copy(trace, kept)
-        report = report_of(kept)
-        assert report["trace"]["events"] > 0
-        assert not report["trace"]["complete"]
-    finally:
-        subprocess.run([*as_root(), "umount", str(disk)], check=True)
+    report = report_of(kept)
+    assert report["trace"]["events"] > 0
+    assert not report["trace"]["complete"]
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGKILL])

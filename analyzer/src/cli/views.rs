@@ -7,6 +7,7 @@ use memleak_trace::quantity::parse_duration;
 
 use super::Format;
 use super::filters::FilterArguments;
+use crate::series::Series;
 use crate::views::Request;
 use crate::views::allocs::Order;
 use crate::views::diff::Match;
@@ -31,6 +32,14 @@ pub struct ViewArguments {
     pub filters: FilterArguments,
 }
 
+/// What a view is about: one recording.
+#[derive(Clone, Debug, clap::Args)]
+pub struct TraceArguments {
+    /// The trace, or the parts of one in any order
+    #[arg(required = true, value_name = "TRACE")]
+    pub files: Vec<PathBuf>,
+}
+
 /// Where a result goes.
 #[derive(Clone, Debug, clap::Args)]
 pub struct OutputArguments {
@@ -44,8 +53,8 @@ pub struct OutputArguments {
 }
 
 impl ViewArguments {
-    /// The request for a trace.
-    pub fn request(&self, trace: PathBuf) -> Request {
+    /// The request for a recording.
+    pub fn request(&self, trace: Series) -> Request {
         Request {
             trace,
             filters: (&self.filters).into(),
@@ -80,8 +89,8 @@ pub struct TopArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const TREE_EXAMPLES: &str = "\
@@ -120,8 +129,8 @@ pub struct TreeArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const TIMELINE_EXAMPLES: &str = "\
@@ -148,8 +157,8 @@ pub struct TimelineArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const HISTOGRAM_EXAMPLES: &str = "\
@@ -172,8 +181,8 @@ pub struct HistogramArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const PLAIN_EXAMPLES: &str = "\
@@ -190,8 +199,8 @@ pub struct PeakArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const TEMPORARY_EXAMPLES: &str = "\
@@ -212,8 +221,8 @@ pub struct TemporaryArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const WINDOW_EXAMPLES: &str = "\
@@ -234,8 +243,8 @@ pub struct WindowArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const DIFF_EXAMPLES: &str = "\
@@ -258,10 +267,10 @@ pub struct DiffArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace, or the older one
+    /// The trace, or the older one: one file
     pub trace: PathBuf,
 
-    /// The newer trace
+    /// The newer trace: one file
     pub newer: Option<PathBuf>,
 }
 
@@ -283,8 +292,8 @@ pub struct AllocsArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const EVENTS_EXAMPLES: &str = "\
@@ -302,8 +311,8 @@ pub struct EventsArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 const SERIES_EXAMPLES: &str = "\
@@ -321,8 +330,8 @@ pub struct SeriesArguments {
     #[arg(value_parser = interval)]
     pub interval: i64,
 
-    /// How often [default: until the recording ends]; the trace follows
-    #[arg(value_name = "[COUNT] TRACE", required = true, num_args = 1..=2)]
+    /// How often [default: until the recording ends]; the trace follows, or the parts of one
+    #[arg(value_name = "[COUNT] TRACE", required = true)]
     pub rest: Vec<String>,
 
     #[command(flatten)]
@@ -350,8 +359,8 @@ pub struct ExportArguments {
     #[command(flatten)]
     pub filters: FilterArguments,
 
-    /// The trace
-    pub trace: PathBuf,
+    #[command(flatten)]
+    pub traces: TraceArguments,
 }
 
 fn nanoseconds(text: &str) -> Result<i64, String> {

@@ -9,6 +9,7 @@ use crate::cli::views::{
     DiffArguments, ExportArguments, ExportForm, SeriesArguments, TreeArguments, ViewArguments,
 };
 use crate::output::Output;
+use crate::series::{Series, recordings};
 use crate::views::diff::Compared;
 use crate::views::histogram::Of;
 use crate::views::temporary::Within;
@@ -20,56 +21,82 @@ use crate::views::{
 /// Runs a view. The other subcommands are not known here.
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Top(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            top::run(request, arguments.by.into(), arguments.sort.into(), out)
-        }),
+        Command::Top(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                top::run(request, arguments.by.into(), arguments.sort.into(), out)
+            })
+        }
         Command::Tree(arguments) => tree_view(arguments),
-        Command::Timeline(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            timeline::run(request, arguments.buckets, arguments.per_stack, out)
-        }),
-        Command::Ages(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            histogram::run(request, Of::Ages, arguments.per_stack, out)
-        }),
-        Command::Sizes(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            histogram::run(request, Of::Sizes, arguments.per_stack, out)
-        }),
-        Command::Lifetimes(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            histogram::run(request, Of::Lifetimes, arguments.per_stack, out)
-        }),
-        Command::Peak(arguments) => view(&arguments.view, arguments.trace, peak::run),
-        Command::Temporary(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            let within = arguments.within.map(i64::unsigned_abs);
-            let within = within.map_or(Within::NextAllocation, Within::Time);
-            temporary::run(request, within, out)
-        }),
+        Command::Timeline(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                timeline::run(request, arguments.buckets, arguments.per_stack, out)
+            })
+        }
+        Command::Ages(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                histogram::run(request, Of::Ages, arguments.per_stack, out)
+            })
+        }
+        Command::Sizes(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                histogram::run(request, Of::Sizes, arguments.per_stack, out)
+            })
+        }
+        Command::Lifetimes(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                histogram::run(request, Of::Lifetimes, arguments.per_stack, out)
+            })
+        }
+        Command::Peak(arguments) => view(&arguments.view, &arguments.traces.files, peak::run),
+        Command::Temporary(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                let within = arguments.within.map(i64::unsigned_abs);
+                let within = within.map_or(Within::NextAllocation, Within::Time);
+                temporary::run(request, within, out)
+            })
+        }
         Command::Window(arguments) => {
             let filters = &arguments.view.filters;
             if filters.from.is_none() && filters.to.is_none() {
                 return Err(Usage("window needs --from or --to, else everything is inside").into());
             }
-            view(&arguments.view, arguments.trace, |request, out| {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
                 window::run(request, arguments.per_stack, out)
             })
         }
         Command::Diff(arguments) => diff_view(arguments),
-        Command::Allocs(arguments) => view(&arguments.view, arguments.trace, |request, out| {
-            allocs::run(request, arguments.sort.into(), out)
-        }),
-        Command::Events(arguments) => view(&arguments.view, arguments.trace, events::run),
+        Command::Allocs(arguments) => {
+            view(&arguments.view, &arguments.traces.files, |request, out| {
+                allocs::run(request, arguments.sort.into(), out)
+            })
+        }
+        Command::Events(arguments) => view(&arguments.view, &arguments.traces.files, events::run),
         Command::Series(arguments) => series_view(arguments),
         Command::Export(arguments) => export_table(arguments),
         Command::Repair(_) | Command::Symbolize(_) | Command::Verify(_) => Ok(()),
     }
 }
 
+/// The recording that these files are.
+fn recording(traces: &[PathBuf]) -> anyhow::Result<Series> {
+    let mut recordings = recordings(traces)?;
+    match (recordings.pop(), recordings.is_empty()) {
+        (Some(recording), true) => Ok(recording),
+        _ => Err(Usage(
+            "these traces are of several recordings, and a view shows one; give one at a time",
+        )
+        .into()),
+    }
+}
+
 fn view(
     arguments: &ViewArguments,
-    trace: PathBuf,
+    traces: &[PathBuf],
     run: impl FnOnce(&Request, &mut dyn Write) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let output = &arguments.output;
-    let output = Output::prepare(&trace, output.output.as_deref(), output.force)?;
-    let request = arguments.request(trace);
+    let output = Output::prepare(traces, output.output.as_deref(), output.force)?;
+    let request = arguments.request(recording(traces)?);
     output.write(|out| run(&request, out))
 }
 
@@ -84,7 +111,7 @@ fn tree_view(arguments: TreeArguments) -> anyhow::Result<()> {
             / 100.0,
         rank: arguments.sort.into(),
     };
-    view(&arguments.view, arguments.trace, |request, out| {
+    view(&arguments.view, &arguments.traces.files, |request, out| {
         if arguments.folded {
             tree::run_folded(request, shape.rank, out)
         } else {
@@ -107,8 +134,9 @@ fn diff_view(arguments: DiffArguments) -> anyhow::Result<()> {
             }
         },
     };
-    view(&view_arguments, arguments.trace, |request, out| {
-        let compared = match (&earlier, &arguments.newer) {
+    let newer = arguments.newer.as_deref().map(Series::one).transpose()?;
+    view(&view_arguments, &[arguments.trace], |request, out| {
+        let compared = match (&earlier, &newer) {
             (Some(earlier), _) => Compared::Since(*earlier),
             (None, Some(newer)) => Compared::With(newer),
             (None, None) => return Ok(()),
@@ -118,33 +146,41 @@ fn diff_view(arguments: DiffArguments) -> anyhow::Result<()> {
 }
 
 fn series_view(arguments: SeriesArguments) -> anyhow::Result<()> {
-    let (count, trace) = match &arguments.rest[..] {
-        [count, trace] => match count.parse::<u32>() {
-            Ok(count) if count > 0 => (Some(count), trace),
-            _ => return Err(Usage("series INTERVAL COUNT TRACE: COUNT is a number from 1").into()),
-        },
-        [trace] => (None, trace),
-        _ => return Err(Usage("series needs a trace").into()),
+    let (count, traces) = match &arguments.rest[..] {
+        [first, traces @ ..] if !traces.is_empty() && !Path::new(first).exists() => {
+            match first.parse::<u32>() {
+                Ok(count) if count > 0 => (Some(count), traces),
+                _ => {
+                    return Err(Usage(
+                        "series INTERVAL COUNT TRACE: COUNT is a number from 1, unless it is a trace",
+                    )
+                    .into());
+                }
+            }
+        }
+        traces => (None, traces),
     };
+    let traces: Vec<PathBuf> = traces.iter().map(PathBuf::from).collect();
     let every = series::Every {
         interval: arguments.interval,
         count,
     };
-    view(&arguments.view, PathBuf::from(trace), |request, out| {
+    view(&arguments.view, &traces, |request, out| {
         series::run(request, every, out)
     })
 }
 
 fn export_table(arguments: ExportArguments) -> anyhow::Result<()> {
+    let traces = &arguments.traces.files;
     let output = arguments.output.output.as_deref();
     let named_so = |path: &Path| path.extension().is_some_and(|end| end == "parquet");
     let form = arguments.form.unwrap_or(match output {
         Some(path) if named_so(path) => ExportForm::Parquet,
         _ => ExportForm::Csv,
     });
-    let destination = Output::prepare(&arguments.trace, output, arguments.output.force)?;
+    let destination = Output::prepare(traces, output, arguments.output.force)?;
     let request = Request {
-        trace: arguments.trace,
+        trace: recording(traces)?,
         filters: (&arguments.filters).into(),
         top: None,
         format: crate::cli::Format::Csv,

@@ -6,13 +6,12 @@
 
 mod names;
 
-use std::path::Path;
-
 use memleak_trace::{Domain, Op};
 use serde::{Serialize, Serializer};
 
 use crate::analysis::{Moment, MomentAfterEnd, survey};
 use crate::replay::{Allocation, Death, Replay, Site};
+use crate::series::Series;
 
 pub use names::{Pattern, Patterns, StackSet};
 
@@ -110,8 +109,8 @@ impl Options {
     }
 }
 
-/// The filter for a trace. Reads it once more if `--from` or names are asked for.
-pub fn resolve(trace: &Path, options: &Options) -> anyhow::Result<Filter> {
+/// The filter for a recording. Reads it once more if `--from` or names are asked for.
+pub fn resolve(trace: &Series, options: &Options) -> anyhow::Result<Filter> {
     let mut filter = Filter {
         min_size: options.min_size,
         max_size: options.max_size,

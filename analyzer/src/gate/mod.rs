@@ -46,7 +46,7 @@ pub struct Condition {
 /// The gate is tripped: the sentences that say by what.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("; "))]
-pub struct Tripped(Vec<String>);
+pub struct Tripped(pub Vec<String>);
 
 /// Growth cannot be judged.
 #[derive(Debug, thiserror::Error)]
@@ -99,8 +99,8 @@ impl std::str::FromStr for Condition {
     }
 }
 
-/// Checks a report that has all its stacks; an error of type [`Tripped`] if a condition is met.
-pub fn check(report: &Report, conditions: &[Condition]) -> anyhow::Result<()> {
+/// Checks a report that has all its stacks: a sentence for each condition that is met.
+pub fn check(report: &Report, conditions: &[Condition]) -> Result<Vec<String>, TooShort> {
     let mut domains: BTreeMap<&str, Vec<&StackReport>> = BTreeMap::new();
     for stack in report
         .stacks
@@ -117,17 +117,13 @@ pub fn check(report: &Report, conditions: &[Condition]) -> anyhow::Result<()> {
             return Err(TooShort {
                 condition,
                 duration,
-            }
-            .into());
+            });
         }
         for (domain, stacks) in &domains {
             tripped.extend(condition.sentence(domain, stacks, report.at_ns));
         }
     }
-    match tripped.is_empty() {
-        true => Ok(()),
-        false => Err(Tripped(tripped).into()),
-    }
+    Ok(tripped)
 }
 
 impl Condition {

@@ -11,8 +11,8 @@ use super::label::label;
 use super::stack_ends::{self, MISSING};
 use super::{
     AgeBin, AllocationReport, AnomalyCounts, Figures, FiguresEstimate, Losses, LostReleases,
-    ProcessReport, Report, ResidentReport, Selection, StackReport, TimelinePoint, Trace, Uncertain,
-    Window,
+    PartReport, ProcessReport, Report, ResidentReport, Selection, StackReport, TimelinePoint,
+    Trace, Uncertain, Window,
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
@@ -79,6 +79,7 @@ pub fn trace(path: &Path, analysis: &Analysis) -> Trace {
     let anomalies = analysis.replay.anomalies();
     Trace {
         path: path.display().to_string(),
+        parts: parts(analysis),
         started: memleak_trace::wall::utc(started),
         duration_ns: since_start(analysis, recording.end()),
         events: recording.events,
@@ -109,6 +110,17 @@ pub fn trace(path: &Path, analysis: &Analysis) -> Trace {
         resident: resident(analysis),
         started_wall_ns: started,
     }
+}
+
+/// The files of a recording that was cut into parts; nothing if it was not.
+fn parts(analysis: &Analysis) -> Vec<PartReport> {
+    let numbered = analysis.files.iter().filter_map(|file| {
+        Some(PartReport {
+            path: file.path.display().to_string(),
+            number: file.part.as_ref()?.number,
+        })
+    });
+    numbered.collect()
 }
 
 /// Nanoseconds from the start of the recording to a moment; never negative.

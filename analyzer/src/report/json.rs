@@ -7,10 +7,33 @@ use serde_json::ser::{Formatter, Serializer};
 
 use super::Report;
 
+/// Writes the reports of several recordings (`schemas/reports-v1.json`); that of one as it is.
+pub fn write_all(reports: &[Report], out: &mut dyn Write) -> anyhow::Result<()> {
+    #[derive(Serialize)]
+    struct Document<'a> {
+        schema: &'static str,
+        reports: &'a [Report],
+    }
+    match reports {
+        [report] => write(report, out),
+        reports => write_document(
+            &Document {
+                schema: "memleak-reports/1",
+                reports,
+            },
+            out,
+        ),
+    }
+}
+
 /// Writes the report as one JSON document, with a line per stack: there can be many.
 pub fn write(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
+    write_document(report, out)
+}
+
+fn write_document(document: &impl Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
     let mut serializer = Serializer::with_formatter(&mut *out, Lines::default());
-    report
+    document
         .serialize(&mut serializer)
         .map_err(std::io::Error::from)?;
     writeln!(out)?;

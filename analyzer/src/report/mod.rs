@@ -77,6 +77,9 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 pub struct Trace {
     pub path: String,
+    /// The files, where the recording was cut into parts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartReport>,
     pub started: String,
     pub duration_ns: u64,
     pub events: u64,
@@ -102,6 +105,13 @@ pub struct Trace {
     pub resident: Vec<ResidentReport>,
     #[serde(skip)]
     pub started_wall_ns: i64,
+}
+
+/// A part of the recording that was read.
+#[derive(Debug, Serialize)]
+pub struct PartReport {
+    pub path: String,
+    pub number: u32,
 }
 
 #[derive(Debug, Serialize)]

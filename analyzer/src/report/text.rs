@@ -13,6 +13,17 @@ pub struct Style {
     pub combined_only: bool,
 }
 
+/// Writes the reports of several recordings, an empty line between two.
+pub fn write_all(reports: &[Report], style: Style, out: &mut dyn Write) -> anyhow::Result<()> {
+    for (index, report) in reports.iter().enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        write(report, style, out)?;
+    }
+    Ok(())
+}
+
 /// Writes the report.
 pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> anyhow::Result<()> {
     for line in summary::lines(report) {

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use memleak_trace::header::Part;
 use serde::Serialize;
 
 /// One thing that was checked.
@@ -29,6 +30,8 @@ impl Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub path: PathBuf,
+    /// Which part of a recording it is; `None` if it is all of it.
+    pub part: Option<Part>,
     pub checks: Vec<Check>,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use memleak_trace::op::{Domain, Effect};
 use memleak_trace::stack::Location;
-use memleak_trace::{Batch, Description, Event, FileId, SpaceId};
+use memleak_trace::{Batch, Description, Event, FileId, SpaceId, StackId};
 
 use super::Check;
 
@@ -41,12 +41,17 @@ const ORDER: &str = "order";
 const THREADS: &str = "threads";
 const VALUES: &str = "values";
 
-/// What was seen so far. Memory: a byte per stack, and an entry per file, space and thread.
+/// What was seen so far. Memory: some bytes per stack, and an entry per file, space and thread.
 #[derive(Debug)]
 pub struct Rules {
     page_size: u64,
+    /// The recording began in an earlier part: numbers of stacks have gaps, and calls may have begun
+    /// there.
+    continues: bool,
     row: u64,
-    told: Vec<bool>,
+    /// Stacks told, and the number that the next one has if none is left out.
+    told: HashSet<StackId>,
+    next: usize,
     files: HashSet<FileId>,
     /// Files of frames, with the row that used them first.
     used_files: HashMap<FileId, u64>,
@@ -55,23 +60,29 @@ pub struct Rules {
     closed: bool,
     /// Threads whose last call of a domain released something, by thread and domain.
     released: HashSet<(i32, Domain)>,
+    /// Threads with an event of a domain; the first may end a call that an earlier part has begun.
+    met: HashSet<(i32, Domain)>,
     lossy: bool,
     broken: HashMap<&'static str, Broken>,
 }
 
 impl Rules {
-    /// `page_size` of the recorded machine, in bytes.
-    pub fn new(page_size: u64) -> Rules {
+    /// `page_size` of the recorded machine, in bytes; `continues` if the trace is a later part of its
+    /// recording.
+    pub fn new(page_size: u64, continues: bool) -> Rules {
         Rules {
             page_size: page_size.max(1),
+            continues,
             row: 0,
-            told: Vec::new(),
+            told: HashSet::new(),
+            next: 0,
             files: HashSet::new(),
             used_files: HashMap::new(),
             spaces: HashSet::new(),
             opened: false,
             closed: false,
             released: HashSet::new(),
+            met: HashSet::new(),
             lossy: false,
             broken: HashMap::new(),
         }
@@ -119,17 +130,17 @@ impl Rules {
         let Ok(index) = usize::try_from(stack.id.0) else {
             return self.breaks(STACKS, format!("stack {} has no valid number", stack.id.0));
         };
-        // Numbers are given in order of first use: a gap is a stack that is missing.
-        if index < self.told.len() {
+        if !self.told.insert(stack.id) {
             return self.breaks(STACKS, format!("stack {index} is told twice"));
         }
-        if index > self.told.len() {
+        // Numbers are given in order of first use: a gap is a stack that is missing.
+        if index > self.next && !self.continues {
             self.breaks(
                 STACKS,
-                format!("stack {} is missing before {index}", self.told.len()),
+                format!("stack {} is missing before {index}", self.next),
             );
         }
-        self.told.push(true);
+        self.next = self.next.max(index + 1);
         for frame in &stack.frames {
             if let Location::File { file, .. } = frame.location() {
                 self.used_files.entry(file).or_insert(self.row);
@@ -159,7 +170,7 @@ impl Rules {
             );
         }
         if let Some(id) = event.stack
-            && usize::try_from(id.0).map_or(true, |index| index >= self.told.len())
+            && !self.told.contains(&id)
         {
             self.breaks(STACKS, format!("stack {} is used and never told", id.0));
         }
@@ -173,11 +184,12 @@ impl Rules {
             return;
         };
         let key = (event.tid, domain);
+        let is_first = self.continues && self.met.insert(key);
         match event.op.effect() {
             Effect::Release | Effect::Free => {
                 self.released.insert(key);
             }
-            Effect::Restore if !self.released.remove(&key) => self.breaks(
+            Effect::Restore if !self.released.remove(&key) && !is_first => self.breaks(
                 THREADS,
                 format!(
                     "{} of thread {} without its beginning",

@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::Path;
 use std::rc::Rc;
 
 use memleak_trace::FrameId;
@@ -20,6 +19,7 @@ use crate::analysis::Moment;
 use crate::filter;
 use crate::recording::Recording;
 use crate::report::Frame;
+use crate::series::Series;
 use crate::units::show_duration;
 
 /// What makes two stacks the same.
@@ -38,7 +38,7 @@ pub enum Compared<'a> {
     /// The moment of the request and an earlier one.
     Since(Moment),
     /// The trace of the request with this newer one.
-    With(&'a Path),
+    With(&'a Series),
 }
 
 type Key = (&'static str, &'static str, Vec<String>);
@@ -166,7 +166,7 @@ pub fn run(
     } else {
         format!(
             "stacks that differ: {} at {} (a), and the second trace at {} (b); rates are b − a, each per second of its recording",
-            request.trace.display(),
+            request.trace.name().display(),
             show_duration(a_ns),
             show_duration(b_ns)
         )
@@ -175,7 +175,7 @@ pub fn run(
     write_ranking(request, &head, &COLUMNS, rows, out)
 }
 
-fn side(request: &Request, trace: &Path) -> anyhow::Result<Replayed<SiteTotals>> {
+fn side(request: &Request, trace: &Series) -> anyhow::Result<Replayed<SiteTotals>> {
     let filter = filter::resolve(trace, &request.filters)?;
     let mut replayed = replay_with(trace, request, filter, SiteTotals::default(), false)?;
     let outstanding = replayed.outstanding();

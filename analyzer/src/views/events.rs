@@ -40,17 +40,18 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
     };
     let mut source = Source::open(&request.trace)?;
     let analysis = Analysis {
+        files: survey.files,
         header: survey.header,
         condition: survey.condition,
         recording: survey.recording,
         replay: Replay::default(),
         at: to.min(end),
     };
-    warn_if_incomplete(&request.trace, &analysis);
+    warn_if_incomplete(&request.trace.name(), &analysis);
     let head = Head {
         view: "events",
         title: "events, in the order in which they took effect".to_owned(),
-        trace: report::trace(&request.trace, &analysis),
+        trace: report::trace(&request.trace.name(), &analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, &filter, start, request.top),
     };

@@ -23,13 +23,14 @@ pub mod tree;
 pub mod window;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::analysis::{Analysis, analyze_observed};
 use crate::cli::Format;
 use crate::filter::{self, Filter, Shown};
 use crate::replay::{Allocation, Observer};
 use crate::report;
+use crate::series::Series;
 
 use filtered::Filtered;
 use table::{Column, Head, TableWriter, Value};
@@ -37,7 +38,7 @@ use table::{Column, Head, TableWriter, Value};
 /// What every view is asked.
 #[derive(Clone, Debug)]
 pub struct Request {
-    pub trace: PathBuf,
+    pub trace: Series,
     pub filters: filter::Options,
     /// At most so many rows (stacks, where rows belong to stacks).
     pub top: Option<u32>,
@@ -82,7 +83,7 @@ fn replay<O: Observer>(
 }
 
 fn replay_with<O: Observer>(
-    trace: &Path,
+    trace: &Series,
     request: &Request,
     filter: Filter,
     observer: O,
@@ -92,7 +93,7 @@ fn replay_with<O: Observer>(
     let moment = request.filters.to.unwrap_or_default();
     let by_thread = by_thread || request.filters.needs_threads();
     let (analysis, filtered) = analyze_observed(trace, moment, filtered, by_thread)?;
-    warn_if_incomplete(trace, &analysis);
+    warn_if_incomplete(&trace.name(), &analysis);
     let (filter, observer) = filtered.into_parts();
     Ok(Replayed {
         analysis,
@@ -136,7 +137,7 @@ fn head(
     Head {
         view,
         title,
-        trace: report::trace(&request.trace, analysis),
+        trace: report::trace(&request.trace.name(), analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, filter, start, request.top),
     }

@@ -37,13 +37,14 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
 
     let mut source = Source::open(&request.trace)?;
     let mut analysis = Analysis {
+        files: survey.files,
         header: survey.header,
         condition: survey.condition,
         recording: survey.recording,
         replay: Replay::observed_by((), request.filters.needs_threads()),
         at: end,
     };
-    warn_if_incomplete(&request.trace, &analysis);
+    warn_if_incomplete(&request.trace.name(), &analysis);
     let title = format!(
         "outstanding every {}",
         crate::units::show_duration(every.interval.unsigned_abs())

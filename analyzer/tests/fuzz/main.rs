@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use memleak_analyze::analysis::{Moment, analyze};
 use memleak_analyze::report::{self, Selection};
+use memleak_analyze::series::Series;
 use memleak_analyze::{symbolize, verify};
 use memleak_trace::{Description, Op};
 
@@ -69,7 +70,7 @@ fn corpus(directory: &Path) -> Vec<Vec<u8>> {
 
 /// The figures that a report stands or falls with; `None` where there is no report.
 fn figures(trace: &Path) -> Option<(bool, String)> {
-    let analysis = analyze(trace, Moment::End).ok()?;
+    let analysis = analyze(&Series::one(trace).ok()?, Moment::End).ok()?;
     let selection = Selection {
         idle: true,
         allocations: true,

@@ -110,6 +110,36 @@ impl Sample {
             .expect("a note");
     }
 
+    /// Tells process and files, then opens the recording: nanoseconds after the start.
+    pub fn describe(&mut self, told: i64, opened: i64) {
+        self.note(
+            told,
+            Description::Process {
+                pid: PID,
+                ppid: 1,
+                space: SpaceId(1),
+                command: "./test_memleak 30".to_owned(),
+            },
+        );
+        for (file, start, path) in [
+            (1, 0x5f43_f8a3_6000, "/tmp/test_memleak"),
+            (2, 0x7f00_0000_0000, "/lib/libz.so.1"),
+        ] {
+            let module = Module {
+                pid: PID,
+                space: SpaceId(1),
+                start,
+                length: 0x10000,
+                file_offset: 0,
+                file: Some(FileId(file)),
+                path: path.into(),
+                build_id: None,
+            };
+            self.note(told, Description::Module(module));
+        }
+        self.note(opened, Description::Open);
+    }
+
     /// Ends the row group here.
     pub fn checkpoint(&mut self) {
         self.writer.checkpoint().expect("a row group");
@@ -160,35 +190,9 @@ fn symbol(offset: u64, function: &str, line: u32, inlined: &[&str]) -> Descripti
 
 /// Ten seconds of a small program with something of everything.
 pub fn write(path: &Path) {
-    use Description::{Close, Defect, Exit, Loss, Open, Process, Rss};
+    use Description::{Close, Defect, Exit, Loss, Rss};
     let mut trace = Sample::create(path, &header());
-    let command = "./test_memleak 30".to_owned();
-    trace.note(
-        -S,
-        Process {
-            pid: PID,
-            ppid: 1,
-            space: SpaceId(1),
-            command,
-        },
-    );
-    for (file, start, path) in [
-        (1, 0x5f43_f8a3_6000, "/tmp/test_memleak"),
-        (2, 0x7f00_0000_0000, "/lib/libz.so.1"),
-    ] {
-        let module = Module {
-            pid: PID,
-            space: SpaceId(1),
-            start,
-            length: 0x10000,
-            file_offset: 0,
-            file: Some(FileId(file)),
-            path: path.into(),
-            build_id: None,
-        };
-        trace.note(-S, Description::Module(module));
-    }
-    trace.note(0, Open);
+    trace.describe(-S, 0);
     for (kind, bytes) in [
         (RssKind::Anonymous, 1 << 20),
         (RssKind::File, 2 << 20),
