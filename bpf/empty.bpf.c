@@ -14,4 +14,10 @@ int leave_nothing(struct pt_regs *regs)
 	return 0;
 }
 
+SEC("raw_tp/nothing")
+int on_nothing(void *ctx)
+{
+	return 0;
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

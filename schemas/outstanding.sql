@@ -34,7 +34,9 @@ change AS (
     SELECT
         *,
         op IN ('malloc', 'calloc', 'posix_memalign', 'aligned_alloc', 'memalign', 'valloc',
-               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap') AS allocates
+               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap',
+               'kmalloc', 'kmem_cache_alloc', 'kmem_cache_alloc_bulk', 'page_alloc',
+               'percpu_alloc') AS allocates
     FROM event
     WHERE NOT (op IN ('realloc_failed', 'munmap_failed', 'mremap_failed'))
       AND NOT (op = 'realloc_release'
@@ -45,28 +47,33 @@ change AS (
 ),
 -- Heap: the last change at an address decides. (A forked child's free of an inherited block changes
 -- nothing: its space has no such block, and the parent's is in another one.)
+-- Heap, slab and percpu: the last change at an address decides, whichever function freed it
+-- ('kfree', 'kmem_cache_free', 'kmem_cache_free_bulk', 'kfree_rcu', 'percpu_free').
 heap AS (
-    SELECT 'heap' AS domain, stack_id, size AS bytes, row
+    SELECT domain, stack_id, size AS bytes, row
     FROM change
-    WHERE domain = 'heap'
-    QUALIFY row_number() OVER (PARTITION BY space, addr ORDER BY row DESC) = 1 AND allocates
+    WHERE domain IN ('heap', 'slab', 'percpu')
+    QUALIFY row_number() OVER (PARTITION BY domain, space, addr ORDER BY row DESC) = 1
+        AND allocates
 ),
--- Mappings: cut at every boundary; the last change of a piece decides.
+-- Mappings and pages ('page_free'): cut at every boundary; the last change of a piece decides.
 boundary AS (
-    SELECT space, addr AS edge FROM change WHERE domain = 'mapping'
+    SELECT domain, space, addr AS edge FROM change WHERE domain IN ('mapping', 'page')
     UNION
-    SELECT space, addr + size FROM change WHERE domain = 'mapping'
+    SELECT domain, space, addr + size FROM change WHERE domain IN ('mapping', 'page')
 ),
 piece AS (
-    SELECT space, edge AS low, lead(edge) OVER (PARTITION BY space ORDER BY edge) AS high
+    SELECT domain, space, edge AS low,
+           lead(edge) OVER (PARTITION BY domain, space ORDER BY edge) AS high
     FROM boundary
 ),
 mapping AS (
-    SELECT 'mapping' AS domain, change.stack_id, high - low AS bytes, change.row
+    SELECT piece.domain, change.stack_id, high - low AS bytes, change.row
     FROM piece
-    JOIN change ON change.domain = 'mapping' AND change.space = piece.space
+    JOIN change ON change.domain = piece.domain AND change.space = piece.space
                AND change.addr <= low AND high <= change.addr + change.size
-    QUALIFY row_number() OVER (PARTITION BY piece.space, low ORDER BY change.row DESC) = 1
+    QUALIFY row_number() OVER (PARTITION BY piece.domain, piece.space, low
+                               ORDER BY change.row DESC) = 1
         AND allocates
 )
 SELECT domain, stack_id, sum(bytes)::BIGINT AS bytes, count(DISTINCT row) AS count

@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 
 cargo bench --quiet --locked --workspace --bench price
 echo
+cargo bench --quiet --locked --workspace --bench kernel
+echo
 cargo bench --quiet --locked --workspace --bench encode
 echo
 python3 testdata/harness/cost.py

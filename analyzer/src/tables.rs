@@ -19,6 +19,8 @@ pub struct StackRow {
     pub site: u32,
     pub bytes: u64,
     pub count: u64,
+    /// Bytes that these take; in the kernel more than was asked for.
+    pub taken: u64,
     /// Ages of the oldest and the youngest outstanding allocation, in nanoseconds.
     pub oldest_age: Option<u64>,
     pub youngest_age: Option<u64>,
@@ -153,6 +155,7 @@ impl Tables {
         let figures = self.outstanding.clone().group_by([col("site")]).agg([
             self.bytes(),
             self.count(),
+            col("taken").sum().alias("taken"),
             col("age").max().alias("oldest"),
             col("age").min().alias("youngest"),
         ]);
@@ -163,6 +166,7 @@ impl Tables {
             .with_columns([
                 col("bytes").fill_null(lit(0u64)),
                 col("count").fill_null(lit(0u64)),
+                col("taken").fill_null(lit(0u64)),
             ]);
         if !idle {
             stacks = stacks.filter(col("oldest").is_not_null());
@@ -174,23 +178,28 @@ impl Tables {
         if let Some(top) = top {
             stacks = stacks.limit(top);
         }
-        let columns = ["site", "bytes", "count", "oldest", "youngest"].map(col);
+        let columns = ["site", "bytes", "count", "taken", "oldest", "youngest"].map(col);
         let table = stacks.select(columns).collect()?;
         let (oldest, youngest) = (
             table.column("oldest")?.i64()?,
             table.column("youngest")?.i64()?,
         );
         let age = |age: Option<i64>| age.map(i64::unsigned_abs);
-        let rows =
-            numbers(&table, "site", "bytes", "count")?.zip(oldest.iter().zip(youngest.iter()));
+        let taken = table.column("taken")?.u64()?.into_no_null_iter();
+        let rows = numbers(&table, "site", "bytes", "count")?
+            .zip(taken)
+            .zip(oldest.iter().zip(youngest.iter()));
         Ok(rows
-            .map(|((site, bytes, count), (oldest, youngest))| StackRow {
-                site,
-                bytes,
-                count,
-                oldest_age: age(oldest),
-                youngest_age: age(youngest),
-            })
+            .map(
+                |(((site, bytes, count), taken), (oldest, youngest))| StackRow {
+                    site,
+                    bytes,
+                    count,
+                    taken,
+                    oldest_age: age(oldest),
+                    youngest_age: age(youngest),
+                },
+            )
             .collect())
     }
 
@@ -285,11 +294,12 @@ impl Tables {
 fn outstanding(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<DataFrame> {
     let passing = filter.outstanding_of(replay, at);
     let (mut sites, mut addrs, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut borns, mut counts) = (Vec::new(), Vec::new());
+    let (mut borns, mut counts, mut taken) = (Vec::new(), Vec::new(), Vec::new());
     for allocation in &passing {
         sites.push(allocation.site);
         addrs.push(allocation.addr);
         sizes.push(allocation.size);
+        taken.push(allocation.taken);
         borns.push(allocation.born);
         counts.push(u64::from(allocation.count));
     }
@@ -297,6 +307,7 @@ fn outstanding(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<DataFr
         Column::new("site".into(), sites),
         Column::new("addr".into(), addrs),
         Column::new("size".into(), sizes),
+        Column::new("taken".into(), taken),
         Column::new("born".into(), borns),
         Column::new("counts".into(), counts),
     ];

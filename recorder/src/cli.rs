@@ -11,6 +11,8 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
+use crate::kernel_mode::KernelOptions;
+use crate::kernel_mode::choice::{Choice, MOST_COMM};
 use crate::overflow::OnOverflow;
 use crate::rotation::Rotation;
 use memleak_trace::Selection;
@@ -20,6 +22,7 @@ use crate::layout::MAX_PROCESSES;
 use selection::SelectionArgs;
 
 /// What the user asked for.
+#[allow(clippy::large_enum_variant, reason = "there is one per run")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     Record(Options),
@@ -61,6 +64,8 @@ pub struct Options {
     pub verbose: bool,
     /// Answers to options that memleak needs and this program does not, a sentence each for stderr.
     pub remarks: Vec<String>,
+    /// Record the kernel, and no programs.
+    pub kernel: Option<KernelOptions>,
 }
 
 /// The values of `--on-overflow`.
@@ -129,22 +134,40 @@ EXAMPLES:
         sudo memleak-record -p 1234 --rotate-time 1h -o trace.parquet
         memleak-analyze trace.*.parquet
 
+    Record the kernel's allocations, as memleak does without a pid:
+        sudo memleak-record --kernel --duration 10s -o trace.parquet
+
+    Those that one process, or threads of one name, cause in the kernel:
+        sudo memleak-record --kernel -p 1234 -o trace.parquet
+        sudo memleak-record --kernel --comm nginx --percpu -o trace.parquet
+
     Then look at what is outstanding:
         memleak-analyze trace.parquet";
 
-const NO_TARGET: &str = "no process was given: use -p PID (pidof NAME finds it), or start one with -- COMMAND; \
-                         tracing the kernel, as memleak does without a target, is not built yet";
+const NO_PAUSE: &str = "--on-overflow pause stops the process that fills the ring; the kernel cannot be stopped: \
+                        use drop or abort, and a larger --ring-size";
+
+const LONG_COMM: &str = "the kernel keeps 15 bytes of a thread's name: give the first 15 to --comm";
 
 const TOO_MANY_TARGETS: &str = "at most 64 processes can be recorded at once";
 
-/// Record every allocation of a process, with its stack, into a Parquet file.
+const KERNEL_ONLY: &str =
+    "--percpu, --comm, --cgroup and --no-kernel-stacks are about the kernel: add --kernel";
+
+const NO_COMMAND: &str = "--kernel starts no command: start it from another terminal, and choose its allocations with -p PID or --comm";
+
+const KERNEL: &str = "Kernel";
+
+/// Record every allocation of a process, or of the kernel, with its stack, into a Parquet file.
+///
+/// Without a process it records the kernel, as memleak does.
 ///
 /// Needs root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE. The target keeps running; recording ends
 /// at Ctrl-C, SIGTERM, --duration, or when the target ends. Then memleak-analyze reads the file.
 #[derive(Debug, Parser)]
 #[command(name = "memleak-record", version, after_help = EXAMPLES)]
 #[command(
-    override_usage = "memleak-record -p PID [OPTIONS]\n       memleak-record [OPTIONS] -- COMMAND [ARGS…]"
+    override_usage = "memleak-record -p PID [OPTIONS]\n       memleak-record [OPTIONS] -- COMMAND [ARGS…]\n       memleak-record [--kernel] [OPTIONS]"
 )]
 struct Args {
     /// Process to record; several: -p 12,13 or -p 12 -p 13.
@@ -162,6 +185,28 @@ struct Args {
     /// Record children, too: after fork, vfork and exec, until the last of them has ended.
     #[arg(long)]
     follow: bool,
+
+    /// Record the kernel's allocations: slab objects and pages. With -p, only those that the process
+    /// causes; frees count whoever does them.
+    #[arg(long, help_heading = KERNEL)]
+    kernel: bool,
+
+    /// Percpu memory of the kernel too.
+    #[arg(short = 'P', long, help_heading = KERNEL)]
+    percpu: bool,
+
+    /// Only what threads of this name allocate in the kernel.
+    #[arg(long, value_name = "NAME", help_heading = KERNEL)]
+    comm: Option<String>,
+
+    /// Only what tasks in this control group, or in one below it, allocate in the kernel: a directory
+    /// of /sys/fs/cgroup.
+    #[arg(long, value_name = "PATH", help_heading = KERNEL)]
+    cgroup: Option<PathBuf>,
+
+    /// Leave out the stacks of kernel allocations: what they cost is most of what recording costs.
+    #[arg(long, help_heading = KERNEL)]
+    no_kernel_stacks: bool,
 
     /// Trace file to write [default: memleak-PID-DATE.parquet].
     #[arg(short, long, value_name = "FILE", value_parser = output_path)]
@@ -284,12 +329,56 @@ where
     pids.retain(|pid| seen.insert(*pid));
     let refuse = |kind, text: &str| Err(Refusal(Args::command().error(kind, text)));
     let command = command(args.command, args.c);
-    match pids.len() {
-        0 if command.is_some() => {}
-        0 => return refuse(ErrorKind::MissingRequiredArgument, NO_TARGET),
-        1..=MAX_PROCESSES => {}
-        _ => return refuse(ErrorKind::TooManyValues, TOO_MANY_TARGETS),
+    if pids.len() > MAX_PROCESSES {
+        return refuse(ErrorKind::TooManyValues, TOO_MANY_TARGETS);
     }
+    let about_kernel =
+        args.percpu || args.comm.is_some() || args.cgroup.is_some() || args.no_kernel_stacks;
+    let kernel = args.kernel || (pids.is_empty() && command.is_none());
+    if about_kernel && !kernel {
+        return refuse(ErrorKind::MissingRequiredArgument, KERNEL_ONLY);
+    }
+    if args.kernel && command.is_some() {
+        return refuse(ErrorKind::ArgumentConflict, NO_COMMAND);
+    }
+    let about_programs: Vec<&str> = [
+        (args.estimate, "--estimate"),
+        (args.trace, "--trace (-t)"),
+        (args.follow, "--follow"),
+        (args.force_seccomp, "--force-seccomp"),
+        (args.rotate_size.is_some(), "--rotate-size"),
+        (args.rotate_time.is_some(), "--rotate-time"),
+    ]
+    .into_iter()
+    .filter_map(|(given, option)| given.then_some(option))
+    .chain(args.selection.given())
+    .collect();
+    if kernel && !about_programs.is_empty() {
+        let text = format!(
+            "a recording of the kernel has no {}: leave that out, or record a process with -p PID and without --kernel",
+            about_programs.join(", ")
+        );
+        return refuse(ErrorKind::ArgumentConflict, &text);
+    }
+    if kernel && on_overflow == OnOverflow::Pause {
+        return refuse(ErrorKind::ArgumentConflict, NO_PAUSE);
+    }
+    if args
+        .comm
+        .as_ref()
+        .is_some_and(|comm| comm.len() > MOST_COMM)
+    {
+        return refuse(ErrorKind::ValueValidation, LONG_COMM);
+    }
+    let kernel = kernel.then(|| KernelOptions {
+        percpu: args.percpu,
+        stacks: !args.no_kernel_stacks,
+        choice: Choice {
+            pids: pids.clone(),
+            comm: args.comm,
+            cgroup: args.cgroup,
+        },
+    });
     Ok(Request::Record(Options {
         pids,
         command,
@@ -307,6 +396,7 @@ where
         force_seccomp: args.force_seccomp,
         verbose: args.verbose,
         remarks,
+        kernel,
     }))
 }
 
@@ -455,6 +545,25 @@ mod tests {
         assert_eq!(record("memleak-record -p 1").command, None);
     }
 
+    /// The kernel, asked for or by naming no process; a pid chooses then whose allocations.
+    #[test]
+    fn kernel() {
+        let bare = record("memleak-record").kernel.unwrap();
+        assert!(!bare.percpu && bare.stacks && !bare.choice.is_made());
+        assert_eq!(record("memleak-record -p 12").kernel, None);
+        let options = record(
+            "memleak-record --kernel -p 12 -P --comm find --cgroup /sys/fs/cgroup/a --no-kernel-stacks",
+        );
+        let kernel = options.kernel.unwrap();
+        assert!(kernel.percpu && !kernel.stacks);
+        assert_eq!(kernel.choice.pids, [12]);
+        assert_eq!(kernel.choice.comm.as_deref(), Some("find"));
+        assert_eq!(
+            kernel.choice.cgroup,
+            Some(PathBuf::from("/sys/fs/cgroup/a"))
+        );
+    }
+
     /// Several processes, each once, in both spellings.
     #[test]
     fn several_processes() {
@@ -488,7 +597,44 @@ mod tests {
     #[test]
     fn refusals() {
         for (line, words) in [
-            ("memleak-record", "not built yet"),
+            ("memleak-record -p 1 --percpu", "add --kernel"),
+            ("memleak-record --kernel -- ls", "starts no command"),
+            ("memleak-record --kernel -p 1 -c ls", "cannot be used with"),
+            ("memleak-record --kernel -c ls", "starts no command"),
+            ("memleak-record --kernel -z 1k", "has no --min-size (-z):"),
+            ("memleak-record --kernel -Z 1k", "has no --max-size (-Z):"),
+            (
+                "memleak-record --kernel -s 10",
+                "has no --sample-rate (-s):",
+            ),
+            (
+                "memleak-record --kernel --sample-bytes 1k",
+                "has no --sample-bytes:",
+            ),
+            (
+                "memleak-record --kernel --tracked-blocks 100",
+                "has no --tracked-blocks:",
+            ),
+            (
+                "memleak-record --kernel --estimate",
+                "has no --estimate: leave that out",
+            ),
+            ("memleak-record --kernel -t", "has no --trace (-t):"),
+            ("memleak-record --kernel --follow", "has no --follow:"),
+            (
+                "memleak-record --kernel --force-seccomp",
+                "has no --force-seccomp:",
+            ),
+            (
+                "memleak-record --kernel -p 12 -t --follow -z 1k",
+                "has no --trace (-t), --follow, --min-size (-z):",
+            ),
+            ("memleak-record --follow", "record a process with -p PID"),
+            (
+                "memleak-record --kernel --on-overflow pause",
+                "cannot be stopped",
+            ),
+            ("memleak-record --comm 1234567890123456", "15 bytes"),
             ("memleak-record -p 0", "0 is not in 1.."),
             ("memleak-record -p x", "invalid digit"),
             ("memleak-record -p 1 -o -", "not a stream"),
@@ -504,7 +650,6 @@ mod tests {
             ),
             ("memleak-record -p 1 --rotate-size 1KiB", "at least 64KiB"),
             ("memleak-record -p 1 --rotate-time 10ms", "at least 1s"),
-            ("memleak-record -p 1 --kernel", "--kernel"),
             ("memleak-record -p 1 -z 2k -Z 1k", "exchange --min-size"),
             ("memleak-record -p 1 -s 0", "0 is not in 1.."),
             ("memleak-record -p 1 --sample-bytes 2G", "1 byte to 1GiB"),

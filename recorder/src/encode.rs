@@ -6,11 +6,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, select};
-use memleak_trace::{Description, Event, FrameId, Note, SpaceId, StackEnd, TraceError};
+use memleak_trace::{Description, Event, FrameId, Note, SpaceId, Stack, StackEnd, TraceError};
 
 use crate::commands::Commands;
 use crate::drain::Chunk;
 use crate::interner::Interner;
+use crate::kernel_mode::leaf_cut::LeafCut;
+use crate::kernel_mode::names::Names;
+use crate::kernel_mode::wire::RawDetail;
 use crate::live::Live;
 use crate::parts::Parts;
 use crate::preflight::target;
@@ -82,6 +85,27 @@ impl Encoder {
         progress: Arc<Progress>,
         commands: Arc<Commands>,
     ) -> std::io::Result<Encoder> {
+        Encoder::start_with_kernel(
+            writer,
+            live,
+            chunks,
+            findings,
+            progress,
+            commands,
+            LeafCut::default(),
+        )
+    }
+
+    /// As [`Encoder::start`], where the kernel is recorded too: its stacks are cut by `cut`.
+    pub fn start_with_kernel(
+        writer: Parts,
+        live: Option<Live>,
+        chunks: Receiver<Chunk>,
+        findings: Sender<Finding>,
+        progress: Arc<Progress>,
+        commands: Arc<Commands>,
+        cut: LeafCut,
+    ) -> std::io::Result<Encoder> {
         let (notes, incoming) = crossbeam_channel::unbounded();
         let interner = match writer.rotates() {
             true => Interner::for_parts(),
@@ -96,6 +120,8 @@ impl Encoder {
             commands,
             running: HashMap::new(),
             events: 0,
+            cut,
+            names: Names::default(),
         };
         let thread = std::thread::Builder::new()
             .name("encode".to_owned())
@@ -133,6 +159,9 @@ struct State {
     /// What each process runs.
     running: HashMap<i32, String>,
     events: u64,
+    /// Of kernel stacks.
+    cut: LeafCut,
+    names: Names,
 }
 
 impl State {
@@ -216,7 +245,12 @@ impl State {
                 Record::Exec(exec) => self.exec(&exec)?,
                 Record::Fork(fork) => self.fork(&fork)?,
                 Record::Exit(exit) => self.exit(&exit)?,
-                Record::Stack(stack) => {
+                Record::KernelAlloc(event, detail) => self.kernel_alloc(&event, &detail)?,
+                Record::Cache(cache) => self.names.tell(cache),
+                Record::Stack(mut stack) => {
+                    if stack.space == 0 {
+                        self.cut.cut(&mut stack.frames);
+                    }
                     let space = SpaceId(stack.space as i32);
                     if stack.end == StackEnd::NoMapping {
                         let address = stack.stopped_at;
@@ -308,6 +342,19 @@ impl State {
     }
 
     fn event(&mut self, raw: &RawEvent) -> Result<(), EncodeError> {
+        let (event, definition) = self.interned(raw);
+        self.writer.event(&event, definition.as_ref())
+    }
+
+    fn kernel_alloc(&mut self, raw: &RawEvent, detail: &RawDetail) -> Result<(), EncodeError> {
+        let (event, definition) = self.interned(raw);
+        let detail = self.names.detail(detail);
+        self.writer
+            .detailed_event(&event, definition.as_ref(), detail)
+    }
+
+    /// The event with its stack's number, and the stack on its first use.
+    fn interned(&mut self, raw: &RawEvent) -> (Event, Option<Stack>) {
         let stack = raw.stack.and_then(|hash| self.interner.number(hash));
         let (id, definition) = match stack {
             Some((id, definition)) => (Some(id), definition),
@@ -327,6 +374,6 @@ impl State {
         if let Some(live) = &mut self.live {
             live.event(&event, definition.as_ref());
         }
-        self.writer.event(&event, definition.as_ref())
+        (event, definition)
     }
 }

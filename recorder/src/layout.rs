@@ -147,6 +147,12 @@ pub struct Counters {
     pub lost_alloc_ring_full: u64,
     pub lost_release_ring_full: u64,
     pub lost_no_task_storage: u64,
+    /// More objects in one call of the kernel than are looked at.
+    pub lost_alloc_bulk: u64,
+    pub lost_release_bulk: u64,
+    /// An interrupt hit the CPU in the very probe that it would have needed.
+    pub lost_alloc_interrupted: u64,
+    pub lost_release_interrupted: u64,
     pub defect_stack_unpublished: u64,
     pub defect_stack_unread: u64,
     pub defect_set_full: u64,
@@ -169,6 +175,7 @@ impl Counters {
             defect_set_full: value(5),
             defect_mappings_late: value(6),
             lost_no_space: value(7),
+            ..Counters::default()
         }
     }
 }

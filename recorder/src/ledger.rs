@@ -8,6 +8,8 @@ use crate::layout::Counters;
 #[derive(Debug)]
 pub struct Ledger {
     last: Counters,
+    /// Counts when the recording opened.
+    before: Counters,
     /// End of the last window, nanoseconds of `CLOCK_MONOTONIC`.
     last_ns: i64,
 }
@@ -16,7 +18,7 @@ pub struct Ledger {
 type Cause = (&'static str, fn(&Counters) -> u64);
 
 /// Events that happened and are not in the trace.
-const LOSSES: [Cause; 4] = [
+const LOSSES: [Cause; 8] = [
     ("ring full, allocation", |counters| {
         counters.lost_alloc_ring_full
     }),
@@ -29,6 +31,18 @@ const LOSSES: [Cause; 4] = [
     // One for each process: nobody knows how many events it makes.
     ("too many processes, one not followed", |counters| {
         counters.lost_no_space
+    }),
+    ("interrupted probe, allocation", |counters| {
+        counters.lost_alloc_interrupted
+    }),
+    ("interrupted probe, release", |counters| {
+        counters.lost_release_interrupted
+    }),
+    ("too many objects at once, allocation", |counters| {
+        counters.lost_alloc_bulk
+    }),
+    ("too many objects at once, release", |counters| {
+        counters.lost_release_bulk
     }),
 ];
 
@@ -55,8 +69,15 @@ impl Ledger {
     pub fn new(now_ns: i64) -> Ledger {
         Ledger {
             last: Counters::default(),
+            before: Counters::default(),
             last_ns: now_ns,
         }
+    }
+
+    /// What the probes had counted before the recording opened is no loss.
+    pub fn start(&mut self, counters: Counters) {
+        self.before = counters;
+        self.last = counters;
     }
 
     /// What was added since the last call, as notes of the window that ends now.
@@ -99,7 +120,8 @@ impl Ledger {
 
     /// Events lost so far, of all causes.
     pub fn lost(&self) -> u64 {
-        LOSSES.iter().map(|(_, count)| count(&self.last)).sum()
+        let since = |count: &fn(&Counters) -> u64| count(&self.last) - count(&self.before);
+        LOSSES.iter().map(|(_, count)| since(count)).sum()
     }
 }
 

@@ -18,6 +18,7 @@ mod estimate;
 pub mod functions;
 pub mod interner;
 pub mod kernel;
+pub mod kernel_mode;
 pub mod layout;
 pub mod ledger;
 pub mod live;

@@ -32,12 +32,17 @@ pub struct Caller {
     pub gid: u32,
 }
 
-/// `memleak-PID-DATE.parquet`, with the date in UTC so that names sort by time.
+/// `memleak-PID-DATE.parquet`.
 pub fn default_name(pid: i32, now: SystemTime) -> PathBuf {
+    dated_name(&pid.to_string(), now)
+}
+
+/// `memleak-WHAT-DATE.parquet`, with the date in UTC so that names sort by time.
+pub fn dated_name(what: &str, now: SystemTime) -> PathBuf {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let wall_ns = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
     let date = utc(wall_ns).replace(['-', ':'], "");
-    PathBuf::from(format!("memleak-{pid}-{date}.parquet"))
+    PathBuf::from(format!("memleak-{what}-{date}.parquet"))
 }
 
 /// Fails with one sentence if a trace cannot be created at `path`. Creates nothing.

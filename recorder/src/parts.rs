@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use memleak_trace::describe::CONTINUED;
 use memleak_trace::header::Part;
 use memleak_trace::writer::WriterOptions;
-use memleak_trace::{Description, Event, Header, Note, Stack, TraceWriter};
+use memleak_trace::{Description, Detail, Event, Header, Note, Stack, TraceWriter};
 
 use crate::encode::EncodeError;
 use crate::past::{self, Past};
@@ -113,6 +113,16 @@ impl Parts {
             }
         }
         Ok(self.writer.event(event, stack)?)
+    }
+
+    /// Appends an allocation in the kernel, whose recordings are never cut.
+    pub fn detailed_event(
+        &mut self,
+        event: &Event,
+        stack: Option<&Stack>,
+        detail: Detail,
+    ) -> Result<(), EncodeError> {
+        Ok(self.writer.detailed_event(event, stack, detail)?)
     }
 
     /// Appends a description.

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::status::{self, StatusLine};
 use crate::talk::say;
 use crate::watch::{Signal, Wake, Watch};
-use crate::{detach, estimate, memory, output, preflight, rotation};
+use crate::{detach, estimate, kernel_mode, memory, output, preflight, rotation};
 
 /// The session's work is looked after at least this often.
 const TICK: Duration = Duration::from_millis(50);
@@ -22,6 +22,9 @@ const TICK: Duration = Duration::from_millis(50);
 pub fn run(options: Options) -> anyhow::Result<u8> {
     for remark in &options.remarks {
         say(format_args!("memleak-record: {remark}"));
+    }
+    if let Some(kernel) = &options.kernel {
+        return kernel_mode::run(&options, kernel).map(|()| 0);
     }
     if options.estimate {
         raise_open_files();

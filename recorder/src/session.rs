@@ -422,6 +422,7 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
         on_overflow: String::new(),
         selection: Selection::default(),
         part: None,
+        kernel: None,
     }
 }
 

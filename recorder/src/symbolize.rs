@@ -3,6 +3,7 @@
 //! The recording loop only puts requests into a channel and takes rows out of another; neither
 //! ever waits. A frame that cannot be named comes back as a row without names.
 
+mod kernel_names;
 mod perf_map;
 mod resolver;
 

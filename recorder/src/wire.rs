@@ -2,6 +2,8 @@
 
 use memleak_trace::{FrameId, Op, StackEnd};
 
+use crate::kernel_mode::wire::{self as kernel, RawCache, RawDetail};
+
 /// A record as the probes sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -10,6 +12,8 @@ pub enum Record {
     Exec(RawExec),
     Fork(RawFork),
     Exit(RawExit),
+    KernelAlloc(RawEvent, RawDetail),
+    Cache(RawCache),
 }
 
 /// An event whose stack is still a hash.
@@ -188,6 +192,14 @@ pub fn decode(bytes: &[u8]) -> Result<Record, WireError> {
         RECORD_POINT..=RECORD_STACK | RECORD_EXEC..=RECORD_EXIT => {
             Err(WireError::Short(bytes.len()))
         }
+        kernel::RECORD_KERNEL_ALLOC if bytes.len() >= kernel::KERNEL_ALLOC_BYTES => {
+            let event = event(bytes, u64_at(bytes, 32)?, u64_at(bytes, 40)?)?;
+            Ok(Record::KernelAlloc(event, kernel::detail(bytes)?))
+        }
+        kernel::RECORD_CACHE if bytes.len() >= kernel::CACHE_BYTES => {
+            kernel::cache(bytes).map(Record::Cache)
+        }
+        kernel::RECORD_KERNEL_ALLOC | kernel::RECORD_CACHE => Err(WireError::Short(bytes.len())),
         other => Err(WireError::Shape(other)),
     }
 }
@@ -196,9 +208,11 @@ fn event(bytes: &[u8], size: u64, stack: u64) -> Result<RawEvent, WireError> {
     let number = u16_at(bytes, 2)?;
     let op = OPS
         .get(usize::from(number).wrapping_sub(1))
+        .copied()
+        .or_else(|| kernel::op(number))
         .ok_or(WireError::Op(number))?;
     Ok(RawEvent {
-        op: *op,
+        op,
         space: u32_at(bytes, 4)?,
         pid: u32_at(bytes, 8)?,
         tid: u32_at(bytes, 12)?,
@@ -248,7 +262,7 @@ pub fn decode_sample(bytes: &[u8]) -> Option<RawSample> {
     })
 }
 
-fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], WireError> {
+pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], WireError> {
     bytes
         .get(at..)
         .and_then(|rest| rest.first_chunk::<N>())
@@ -260,11 +274,11 @@ fn u16_at(bytes: &[u8], at: usize) -> Result<u16, WireError> {
     bytes_at(bytes, at).map(u16::from_ne_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Result<u32, WireError> {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Result<u32, WireError> {
     bytes_at(bytes, at).map(u32::from_ne_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Result<u64, WireError> {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Result<u64, WireError> {
     bytes_at(bytes, at).map(u64::from_ne_bytes)
 }
 

@@ -21,7 +21,11 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
 #[test]
 fn usage() {
     for (arguments, words) in [
-        (&[][..], "no process was given: use -p PID"),
+        (
+            &["--follow"][..],
+            "a recording of the kernel has no --follow",
+        ),
+        (&["--kernel", "-t"], "record a process with -p PID"),
         (&["-p", "1", "-o", "-"], "a trace is not a stream"),
         (&["-p", "nobody"], "invalid value 'nobody'"),
     ] {

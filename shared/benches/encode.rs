@@ -139,6 +139,7 @@ fn header() -> Header {
         on_overflow: "drop".to_owned(),
         selection: Default::default(),
         part: None,
+        kernel: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows as columns: what the reader hands out, one row group or less at a time.
 
 use crate::describe::Note;
+use crate::detail::Detail;
 use crate::event::{Event, SpaceId};
 use crate::op::Op;
 use crate::stack::{Stack, StackId};
@@ -24,6 +25,8 @@ pub struct Batch {
     pub stacks: Vec<Stack>,
     /// The descriptions, each with its row.
     pub notes: Vec<(usize, Note)>,
+    /// What allocations in the kernel tell, each with its row, in order.
+    pub details: Vec<(usize, Detail)>,
 }
 
 impl Batch {
@@ -53,6 +56,12 @@ impl Batch {
             size: self.sizes[row],
             stack: (stack != Batch::NO_STACK).then_some(StackId(stack)),
         })
+    }
+
+    /// What the allocation in the kernel at `row` tells beside its size.
+    pub fn detail(&self, row: usize) -> Option<&Detail> {
+        let at = self.details.binary_search_by_key(&row, |(at, _)| *at);
+        at.ok().map(|at| &self.details[at].1)
     }
 
     /// Appends an event, as the reader does; also for tests.

@@ -82,7 +82,7 @@ pub const COLUMNS: &[Column] = &[
     column("comm", Kind::Text, NULLABLE, Layout::Dictionary),
 ];
 
-/// Columns that every row may use; the others belong to descriptions or are reserved.
+/// Columns that every row may use.
 pub const EVENT_COLUMNS: &[&str] = &[
     "ts",
     "pid",
@@ -96,7 +96,10 @@ pub const EVENT_COLUMNS: &[&str] = &[
     "stack_end",
 ];
 
-/// Columns that only descriptions use.
+/// Columns that allocations in the kernel use beside those.
+pub const DETAIL_COLUMNS: &[&str] = &["size2", "cache", "gfp", "comm"];
+
+/// Columns that descriptions use beside those.
 pub const DESCRIPTION_COLUMNS: &[&str] = &[
     "size2",
     "file_id",

@@ -1,5 +1,7 @@
 //! Record batches to [`Batch`]es.
 
+use std::sync::Arc;
+
 use arrow::array::{
     Array, ArrayRef, AsArray, Int32Array, Int64Array, ListArray, RecordBatch, StringArray,
 };
@@ -9,6 +11,7 @@ use arrow::datatypes::{DataType, Int32Type};
 use crate::batch::Batch;
 use crate::describe::{InlinedFunction, Note};
 use crate::description_row::DescriptionRow;
+use crate::detail::{Detail, has_detail};
 use crate::op::Op;
 use crate::stack::{FrameId, Stack, StackEnd, StackId};
 
@@ -42,14 +45,14 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), Decod
         stack_ids: stack_ids(&int32(columns, "stack_id")?),
         stacks: Vec::new(),
         notes: Vec::new(),
+        details: Vec::new(),
     };
     batch.stacks = stacks(columns, &batch.stack_ids)?;
     Ok((batch, described))
 }
 
 fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
-    let kind = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    let array = typed(columns, "op", &kind)?;
+    let array = typed(columns, "op", &dictionary())?;
     let array = required(array, "op")?;
     let names = array.as_dictionary::<Int32Type>();
     let values = names.values().as_string::<i32>();
@@ -161,6 +164,63 @@ pub(crate) fn notes(
         ));
     }
     Ok(())
+}
+
+/// Puts what allocations in the kernel tell into `batch`, whose rows are those of `columns`.
+pub(crate) fn details(batch: &mut Batch, columns: &RecordBatch) -> Result<(), DecodeError> {
+    if columns.num_rows() != batch.len() {
+        return Err(DecodeError::Malformed(
+            "an allocation has no row".to_owned(),
+        ));
+    }
+    let size2 = int64(columns, "size2")?;
+    let (cache, gfp, comm) = (
+        Names::new(columns, "cache")?,
+        Names::new(columns, "gfp")?,
+        Names::new(columns, "comm")?,
+    );
+    for (row, op) in batch.ops.iter().enumerate() {
+        if has_detail(*op) {
+            let detail = Detail {
+                size2: int64_at(&size2, row).map_or(batch.sizes[row], |size| size as u64),
+                cache: cache.at(row),
+                gfp: gfp.at(row),
+                comm: comm.at(row),
+            };
+            batch.details.push((row, detail));
+        }
+    }
+    Ok(())
+}
+
+/// A column of few names, each kept once.
+struct Names {
+    keys: Int32Array,
+    values: Vec<Arc<str>>,
+}
+
+impl Names {
+    fn new(columns: &RecordBatch, name: &str) -> Result<Names, DecodeError> {
+        let array = typed(columns, name, &dictionary())?;
+        let names = array.as_dictionary::<Int32Type>();
+        let values = names.values().as_string::<i32>();
+        Ok(Names {
+            keys: names.keys().clone(),
+            values: values
+                .iter()
+                .map(|name| name.unwrap_or("").into())
+                .collect(),
+        })
+    }
+
+    fn at(&self, row: usize) -> Option<Arc<str>> {
+        let key = int32_at(&self.keys, row)?;
+        self.values.get(usize::try_from(key).ok()?).cloned()
+    }
+}
+
+fn dictionary() -> DataType {
+    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
 }
 
 struct DescriptionColumns {

@@ -45,6 +45,18 @@ pub struct Header {
     /// Which part of a recording this is; `None` if the trace is the whole of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<Part>,
+    /// How the kernel's allocations were recorded; `None` if they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelRecording>,
+}
+
+/// What is to be known of a recording of the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelRecording {
+    /// CPUs that there may be: percpu memory is taken for each.
+    pub possible_cpus: u32,
+    /// What the recording can and cannot see, a sentence each.
+    pub coverage: Vec<String>,
 }
 
 fn dropping() -> String {

@@ -5,6 +5,7 @@
 //!
 //! - [`op`]: the operations, by name, and what each does to memory
 //! - [`event`], [`stack`], [`describe`]: the rows
+//! - [`detail`]: what allocations in the kernel tell beside their size
 //! - [`header`]: what must be known to judge a trace; [`wall`]: its times on the wall clock
 //! - [`columns`]: where a row lies in the file, how it is encoded, and why so;
 //!   [`description_row`]: which field of a description is in which column
@@ -21,6 +22,7 @@ mod compress;
 mod decode;
 pub mod describe;
 pub mod description_row;
+pub mod detail;
 mod encoding;
 pub mod error;
 pub mod event;
@@ -48,6 +50,7 @@ pub mod writer;
 
 pub use batch::Batch;
 pub use describe::{Description, Note};
+pub use detail::Detail;
 pub use error::TraceError;
 pub use event::{Event, SpaceId};
 pub use header::Header;

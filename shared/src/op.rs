@@ -10,17 +10,38 @@ pub enum Domain {
     Heap,
     /// Address ranges from mmap, in whole pages, kept by range.
     Mapping,
+    /// Objects of the kernel's slab allocator, keyed by address, whichever function frees them.
+    Slab,
+    /// Page frames of the kernel, kept by range: a block may be freed piece by piece. An address is
+    /// the frame's number times the page size.
+    Page,
+    /// The kernel's memory per CPU, keyed by pointer: a block takes its size on every CPU.
+    Percpu,
 }
 
 impl Domain {
-    pub const ALL: [Domain; 2] = [Domain::Heap, Domain::Mapping];
+    pub const ALL: [Domain; 5] = [
+        Domain::Heap,
+        Domain::Mapping,
+        Domain::Slab,
+        Domain::Page,
+        Domain::Percpu,
+    ];
 
     /// The name used in traces and reports.
     pub fn name(self) -> &'static str {
         match self {
             Domain::Heap => "heap",
             Domain::Mapping => "mapping",
+            Domain::Slab => "slab",
+            Domain::Page => "page",
+            Domain::Percpu => "percpu",
         }
+    }
+
+    /// Whether the memory is the kernel's, whose address space has the number 0.
+    pub fn is_kernel(self) -> bool {
+        matches!(self, Domain::Slab | Domain::Page | Domain::Percpu)
     }
 }
 
@@ -29,7 +50,8 @@ impl Domain {
 pub enum Effect {
     /// `[addr, addr + size)` is allocated.
     Allocate,
-    /// The block at `addr` is freed (heap), or the range `[addr, addr + size)` is (mapping).
+    /// The block at `addr` is freed (heap, slab, percpu), or the range `[addr, addr + size)` is
+    /// (mapping, page).
     Free,
     /// As [`Effect::Free`], called by an allocator or the loader: what it does not know is theirs.
     FreeInner,
@@ -69,6 +91,17 @@ pub enum Op {
     MremapRelease,
     Mremap,
     MremapFailed,
+    Kmalloc,
+    KmemCacheAlloc,
+    KmemCacheAllocBulk,
+    Kfree,
+    KmemCacheFree,
+    KmemCacheFreeBulk,
+    KfreeRcu,
+    PageAlloc,
+    PageFree,
+    PercpuAlloc,
+    PercpuFree,
     Open,
     Close,
     Process,
@@ -83,6 +116,9 @@ pub enum Op {
 
 const HEAP: Option<Domain> = Some(Domain::Heap);
 const MAPPING: Option<Domain> = Some(Domain::Mapping);
+const SLAB: Option<Domain> = Some(Domain::Slab);
+const PAGE: Option<Domain> = Some(Domain::Page);
+const PERCPU: Option<Domain> = Some(Domain::Percpu);
 
 /// One row per operation, at the index of its discriminant: name, domain, effect.
 const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
@@ -110,6 +146,32 @@ const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
     ),
     (Op::Mremap, "mremap", MAPPING, Effect::Outcome),
     (Op::MremapFailed, "mremap_failed", MAPPING, Effect::Restore),
+    (Op::Kmalloc, "kmalloc", SLAB, Effect::Allocate),
+    (
+        Op::KmemCacheAlloc,
+        "kmem_cache_alloc",
+        SLAB,
+        Effect::Allocate,
+    ),
+    (
+        Op::KmemCacheAllocBulk,
+        "kmem_cache_alloc_bulk",
+        SLAB,
+        Effect::Allocate,
+    ),
+    (Op::Kfree, "kfree", SLAB, Effect::Free),
+    (Op::KmemCacheFree, "kmem_cache_free", SLAB, Effect::Free),
+    (
+        Op::KmemCacheFreeBulk,
+        "kmem_cache_free_bulk",
+        SLAB,
+        Effect::Free,
+    ),
+    (Op::KfreeRcu, "kfree_rcu", SLAB, Effect::Free),
+    (Op::PageAlloc, "page_alloc", PAGE, Effect::Allocate),
+    (Op::PageFree, "page_free", PAGE, Effect::Free),
+    (Op::PercpuAlloc, "percpu_alloc", PERCPU, Effect::Allocate),
+    (Op::PercpuFree, "percpu_free", PERCPU, Effect::Free),
     (Op::Open, "open", None, Effect::Describe),
     (Op::Close, "close", None, Effect::Describe),
     (Op::Process, "process", None, Effect::Describe),

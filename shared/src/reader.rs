@@ -15,8 +15,9 @@ use parquet::arrow::arrow_reader::{
 };
 
 use crate::batch::Batch;
-use crate::columns::{DESCRIPTION_COLUMNS, EVENT_COLUMNS};
+use crate::columns::{DESCRIPTION_COLUMNS, DETAIL_COLUMNS, EVENT_COLUMNS};
 use crate::decode::{self, DecodeError};
+use crate::detail::has_detail;
 use crate::error::TraceError;
 use crate::group::{Group, GroupBytes};
 use crate::guard::guarded;
@@ -61,6 +62,8 @@ struct OpenGroup {
     metadata: ArrowReaderMetadata,
     index: usize,
     events: ParquetRecordBatchReader,
+    /// The columns of allocations in the kernel, read in step with `events` from the first one on.
+    details: Option<ParquetRecordBatchReader>,
     /// Rows decoded so far, and rows in all.
     position: usize,
     rows: usize,
@@ -203,6 +206,7 @@ impl OpenGroup {
             metadata,
             index,
             events,
+            details: None,
             position: 0,
             rows,
         })
@@ -218,8 +222,37 @@ impl OpenGroup {
             let descriptions = self.descriptions(&described)?;
             decode::notes(&mut batch, &described, &descriptions)?;
         }
+        if self.details.is_some() || batch.ops.iter().any(|op| has_detail(*op)) {
+            decode::details(&mut batch, &self.next_details()?)?;
+        }
         self.position += batch.len();
         Ok(Some(batch))
+    }
+
+    /// The columns of allocations in the kernel of the batch at the current position.
+    fn next_details(&mut self) -> Result<RecordBatch, DecodeError> {
+        let reader = match &mut self.details {
+            Some(reader) => reader,
+            unread => {
+                let rest = self.position..self.rows;
+                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+                    self.source.clone(),
+                    self.metadata.clone(),
+                )
+                .with_row_groups(vec![self.index])
+                .with_projection(projection(&self.metadata, DETAIL_COLUMNS))
+                .with_row_selection(RowSelection::from_consecutive_ranges(
+                    std::iter::once(rest),
+                    self.rows,
+                ))
+                .with_batch_size(BATCH_ROWS)
+                .build()
+                .map_err(malformed)?;
+                unread.insert(reader)
+            }
+        };
+        let missing = || DecodeError::Malformed("an allocation has no row".to_owned());
+        reader.next().ok_or_else(missing)?.map_err(malformed)
     }
 
     /// The description columns of the given rows (counted from the current position) alone.
@@ -253,7 +286,10 @@ fn projection(metadata: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask 
     ProjectionMask::columns(metadata.parquet_schema(), names.iter().copied())
 }
 
-/// The schema in the file, but `op` as a dictionary: each name is looked at once.
+/// Columns of names that every event may have, and that few values fill.
+const NAMES: [&str; 4] = ["op", "cache", "gfp", "comm"];
+
+/// The schema in the file, but names as dictionaries: each is looked at once.
 fn with_op_names(
     metadata: Arc<parquet::file::metadata::ParquetMetaData>,
 ) -> Result<ArrowReaderMetadata, DecodeError> {
@@ -261,8 +297,8 @@ fn with_op_names(
     let found = ArrowReaderMetadata::try_new(metadata.clone(), plain()).map_err(malformed)?;
     let names = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
     let fields = found.schema().fields().iter().map(|field| {
-        if field.name() == "op" && field.data_type() == &DataType::Utf8 {
-            Arc::new(Field::new("op", names.clone(), field.is_nullable()))
+        if NAMES.contains(&field.name().as_str()) && field.data_type() == &DataType::Utf8 {
+            Arc::new(Field::new(field.name(), names.clone(), field.is_nullable()))
         } else {
             field.clone()
         }

@@ -3,6 +3,7 @@
 use crate::columns::Column;
 use crate::describe::{InlinedFunction, Note};
 use crate::description_row::DescriptionRow;
+use crate::detail::Detail;
 use crate::event::Event;
 use crate::levels::{Levels, Sparse, Values, lists, scalar};
 use crate::stack::Stack;
@@ -23,6 +24,8 @@ pub(crate) struct Rows {
     /// Each with its row, in order.
     stacks: Vec<(usize, Stack)>,
     descriptions: Vec<(usize, DescriptionRow)>,
+    /// What allocations in the kernel tell, each with its row, in order.
+    details: Vec<(usize, Detail)>,
 }
 
 impl Rows {
@@ -47,6 +50,12 @@ impl Rows {
     /// The weight of the event that was pushed last.
     pub(crate) fn push_weight(&mut self, weight: f64) {
         self.weights.push((self.len().saturating_sub(1), weight));
+    }
+
+    /// Appends an allocation in the kernel.
+    pub(crate) fn push_detailed(&mut self, event: &Event, stack: Option<&Stack>, detail: Detail) {
+        self.details.push((self.len(), detail));
+        self.push_event(event, stack);
     }
 
     pub(crate) fn push_note(&mut self, note: &Note) {
@@ -83,6 +92,9 @@ impl Rows {
         let descriptions = other.descriptions.drain(..);
         self.descriptions
             .extend(descriptions.map(|(row, what)| (before + row, what)));
+        let details = other.details.drain(..);
+        self.details
+            .extend(details.map(|(row, detail)| (before + row, detail)));
     }
 
     /// Forgets all rows; the memory is kept.
@@ -98,6 +110,7 @@ impl Rows {
         self.weights.clear();
         self.stacks.clear();
         self.descriptions.clear();
+        self.details.clear();
     }
 
     /// The leaf columns of a column that most rows leave empty.
@@ -112,7 +125,7 @@ impl Rows {
                     .map(|(row, stack)| (*row, stack.end.name()));
                 vec![flat(scalar(self.len(), ends), Values::Text)]
             }
-            "size2" => self.described(|row| row.size2, Values::Int64),
+            "size2" => vec![self.second_sizes()],
             "file_id" => self.described(|row| row.file_id, Values::Int32),
             "frame" => self.described(|row| row.frame, Values::Int64),
             "module" => self.described(|row| row.module.as_deref(), Values::Text),
@@ -127,6 +140,9 @@ impl Rows {
                 vec![flat(scalar(self.len(), weights), Values::Double)]
             }
             // Reserved: nothing writes them yet.
+            "cache" => self.detailed(|detail| detail.cache.as_deref()),
+            "gfp" => self.detailed(|detail| detail.gfp.as_deref()),
+            "comm" => self.detailed(|detail| detail.comm.as_deref()),
             _ => self.described(|_| None, Values::Text),
         }
     }
@@ -139,6 +155,26 @@ impl Rows {
         let some = self.descriptions.iter();
         let some = some.filter_map(|(row, what)| Some((*row, value(what)?)));
         vec![flat(scalar(self.len(), some), values)]
+    }
+
+    /// A column of allocations in the kernel alone.
+    fn detailed<'a>(&'a self, value: impl Fn(&'a Detail) -> Option<&'a str>) -> Vec<Sparse<'a>> {
+        let some = self.details.iter();
+        let some = some.filter_map(|(row, detail)| Some((*row, value(detail)?)));
+        vec![flat(scalar(self.len(), some), Values::Text)]
+    }
+
+    /// Of descriptions and of allocations in the kernel, by row.
+    fn second_sizes(&self) -> Sparse<'_> {
+        let described = self.descriptions.iter();
+        let described = described.filter_map(|(row, what)| Some((*row, what.size2?)));
+        let detailed = self.details.iter();
+        let mut some: Vec<(usize, i64)> = detailed
+            .map(|(row, detail)| (*row, detail.size2 as i64))
+            .chain(described)
+            .collect();
+        some.sort_unstable_by_key(|(row, _)| *row);
+        flat(scalar(self.len(), some.into_iter()), Values::Int64)
     }
 
     fn frames(&self) -> Sparse<'_> {

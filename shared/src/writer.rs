@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::describe::Note;
+use crate::detail::Detail;
 use crate::error::TraceError;
 use crate::event::Event;
 use crate::footer::{self, FooterBudget, Groups, HEADER_KEY, PARQUET_MAGIC, TOTALS_KEY};
@@ -125,6 +126,18 @@ impl TraceWriter {
         if let Some(weight) = self.weights.as_ref().and_then(|weights| weights.of(event)) {
             self.rows.push_weight(weight);
         }
+        self.totals.add_event(event, stack.is_some());
+        self.encode_if_due()
+    }
+
+    /// Appends an allocation in the kernel, with what it tells beside its size.
+    pub fn detailed_event(
+        &mut self,
+        event: &Event,
+        stack: Option<&Stack>,
+        detail: Detail,
+    ) -> Result<(), TraceError> {
+        self.rows.push_detailed(event, stack, detail);
         self.totals.add_event(event, stack.is_some());
         self.encode_if_due()
     }

@@ -66,6 +66,7 @@ make_initramfs() { # file
     # As they are built: their debug information is part of what is tested.
     install_program "$root" "$programs/test_memleak"
     install_program "$root" "$programs/family"
+    install_program "$root" "$programs/kernel_objects"
     (cd "$root" && find . | cpio --quiet -o -H newc) >"$1"
     rm -rf "$root"
 }

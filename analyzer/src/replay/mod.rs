@@ -9,6 +9,7 @@ mod blocks;
 mod estimates;
 mod freed;
 mod in_flight;
+mod kernel;
 mod observer;
 mod prefetch;
 mod ranges;
@@ -19,11 +20,12 @@ mod timeline;
 use std::collections::HashSet;
 
 use memleak_trace::selection::Sampling;
-use memleak_trace::{Batch, Domain, Effect, Event, Op, SpaceId};
+use memleak_trace::{Batch, Detail, Domain, Effect, Event, Op, SpaceId};
 
 pub use accounts::{Account, Anomalies};
 pub use blocks::{Block, Blocks};
 pub use estimates::{Estimate, Estimated, Estimates};
+pub use kernel::{CacheFigures, KernelAnomalies, KernelMemory, KernelSite};
 pub use observer::{Death, Observer};
 pub use ranges::{Range, Ranges};
 pub use sites::{Figures, Site, Sites};
@@ -41,8 +43,10 @@ const PREFETCH_ROWS: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allocation {
     pub addr: u64,
-    /// Bytes.
+    /// Bytes asked for.
     pub size: u64,
+    /// Bytes that it takes, as far as that is known: in the kernel more than was asked for.
+    pub taken: u64,
     /// Nanoseconds of the trace's clock.
     pub born: i64,
     /// Index of its site in [`Replay::sites`].
@@ -56,6 +60,7 @@ impl From<&Block> for Allocation {
         Allocation {
             addr: block.addr,
             size: block.size,
+            taken: block.size,
             born: block.born,
             site: block.site,
             count: 1,
@@ -69,6 +74,7 @@ impl Allocation {
         Allocation {
             addr: range.start,
             size: range.size(),
+            taken: range.size(),
             born: range.born,
             site: range.site,
             count: u32::from(counts),
@@ -81,6 +87,7 @@ impl Allocation {
 pub struct Replay<O = ()> {
     heap: Blocks,
     mappings: Ranges,
+    kernel: KernelMemory,
     sites: Sites,
     accounts: [Account; Domain::ALL.len()],
     recorded: [bool; Domain::ALL.len()],
@@ -120,6 +127,7 @@ impl<O: Observer> Replay<O> {
         Replay {
             heap: Blocks::default(),
             mappings: Ranges::default(),
+            kernel: KernelMemory::default(),
             sites: Sites::default(),
             accounts: Default::default(),
             recorded: Default::default(),
@@ -149,6 +157,7 @@ impl<O: Observer> Replay<O> {
         let replay = Replay {
             heap: self.heap,
             mappings: self.mappings,
+            kernel: self.kernel,
             sites: self.sites,
             accounts: self.accounts,
             recorded: self.recorded,
@@ -175,13 +184,18 @@ impl<O: Observer> Replay<O> {
                 self.sites.prefetch(batch.stack_ids[ahead]);
             }
             if let Some(event) = batch.event(row) {
-                self.event(&event);
+                self.detailed_event(&event, batch.detail(row));
             }
         }
     }
 
     /// Replays one event.
     pub fn event(&mut self, event: &Event) {
+        self.detailed_event(event, None);
+    }
+
+    /// Replays one event, with what an allocation in the kernel tells beside its size.
+    pub fn detailed_event(&mut self, event: &Event, detail: Option<&Detail>) {
         let Some(domain) = event.op.domain() else {
             return;
         };
@@ -192,6 +206,17 @@ impl<O: Observer> Replay<O> {
         };
         self.sites.advance(self.now);
         self.recorded[domain as usize] = true;
+        if domain.is_kernel() {
+            let books = kernel::Books {
+                sites: &mut self.sites,
+                account: &mut self.accounts[domain as usize],
+                now: self.now,
+                by_thread: self.by_thread,
+                death: self.present,
+                observer: &mut self.observer,
+            };
+            return self.kernel.event(event, domain, detail, books);
+        }
         let unmapped = self.threads.take_unmapped(event.tid);
         match (event.op.effect(), domain) {
             (Effect::Allocate, Domain::Heap) => self.allocate_block(event),
@@ -207,6 +232,7 @@ impl<O: Observer> Replay<O> {
             (Effect::Outcome, _) => self.outcome(event, domain),
             (Effect::Restore, _) => self.restore(event, domain, unmapped),
             (Effect::Describe, _) => {}
+            (_, Domain::Slab | Domain::Page | Domain::Percpu) => {}
         }
     }
 
@@ -253,11 +279,16 @@ impl<O: Observer> Replay<O> {
             .iter()
             .chain(pending_ranges)
             .map(move |range| Allocation::piece(range, mappings_seen.insert(range.mapping)));
-        blocks.chain(ranges)
+        blocks.chain(ranges).chain(self.kernel.outstanding())
     }
 
     pub fn sites(&self) -> &Sites {
         &self.sites
+    }
+
+    /// What is known of the kernel's memory.
+    pub fn kernel(&self) -> &KernelMemory {
+        &self.kernel
     }
 
     /// The figures of a domain; `None` if the trace has no event of it.
@@ -360,6 +391,7 @@ impl<O: Observer> Replay<O> {
             let born = Allocation {
                 addr: event.addr,
                 size: bytes,
+                taken: bytes,
                 born: event.ts,
                 site,
                 count: 1,

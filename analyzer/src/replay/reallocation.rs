@@ -19,7 +19,7 @@ impl<O: Observer> Replay<O> {
                 Some(block) => Released::Block(block),
                 None => Released::Unknown(self.classify(event)),
             },
-            Domain::Mapping => match self.take_range(event) {
+            _ => match self.take_range(event) {
                 pieces if pieces.is_empty() => Released::Unknown(self.unknown_in(event.space)),
                 pieces => Released::Ranges(pieces),
             },
@@ -56,7 +56,7 @@ impl<O: Observer> Replay<O> {
         match domain {
             _ if event.addr == 0 => {} // realloc(p, 0) that freed
             Domain::Heap => self.allocate_block(event),
-            Domain::Mapping => self.map(event),
+            _ => self.map(event),
         }
         if let Some(released) = after {
             self.settle(released);

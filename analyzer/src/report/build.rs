@@ -7,6 +7,7 @@ use memleak_trace::Domain;
 
 use super::estimates;
 use super::frames::frames;
+use super::kernel;
 use super::label::label;
 use super::stack_ends::{self, MISSING};
 use super::{
@@ -108,6 +109,7 @@ pub fn trace(path: &Path, analysis: &Analysis) -> Trace {
         },
         inherited_frees: analysis.replay.inherited_frees(),
         resident: resident(analysis),
+        kernel_memory: kernel::trace(analysis),
         started_wall_ns: started,
     }
 }
@@ -202,6 +204,7 @@ fn domains(analysis: &Analysis) -> BTreeMap<&'static str, Figures> {
                 .estimates()
                 .filter(|_| domain == Domain::Heap)
                 .map(estimates::heap),
+            kernel: kernel::figures(analysis, domain),
         };
         Some((domain.name(), figures))
     });
@@ -257,6 +260,12 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
         youngest_age_ns: row.youngest_age,
         uncertain: None,
         suppressed: None,
+        kernel: analysis
+            .replay
+            .kernel()
+            .site(row.site)
+            .filter(|_| site.op.domain().is_some_and(Domain::is_kernel))
+            .map(|known| kernel::stack(known, row.taken)),
         verdict: verdict(&points, sites.bucket_ns()),
         end: stack.map_or(MISSING, |stack| stack.end.name()),
         frames,

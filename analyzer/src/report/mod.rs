@@ -7,6 +7,7 @@ pub mod csv;
 mod estimates;
 mod frames;
 pub mod json;
+mod kernel;
 mod label;
 mod stack_ends;
 mod summary;
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 pub use build::{build, trace};
 pub use frames::{Frame, frames, frames_of};
+pub use kernel::{CacheReport, KernelFigures, KernelStack, KernelTrace};
 pub use stack_ends::StackEnds;
 
 use crate::estimate::Interval;
@@ -103,6 +105,9 @@ pub struct Trace {
     #[serde(skip_serializing_if = "is_zero")]
     pub inherited_frees: u64,
     pub resident: Vec<ResidentReport>,
+    /// `None` if the kernel was not recorded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel_memory: Option<KernelTrace>,
     #[serde(skip)]
     pub started_wall_ns: i64,
 }
@@ -193,6 +198,8 @@ pub struct Figures {
     /// Of a sample; `None`: the figures are exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<DomainEstimate>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelFigures>,
 }
 
 /// Where the figures are estimates: intervals that hold the true ones with the
@@ -242,6 +249,8 @@ pub struct StackReport {
     /// Why it does not count: as its suppression says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<String>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelStack>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// Why the stack ends where it does.

@@ -3,7 +3,7 @@
 use memleak_trace::selection::Sampling;
 
 use super::stack_ends::MISSING;
-use super::{DomainEstimate, Figures, Losses, Report, ResidentReport, wall};
+use super::{DomainEstimate, Figures, Losses, Report, ResidentReport, kernel, wall};
 use crate::units::{show_count, show_duration, show_size};
 
 /// The lines of the summary.
@@ -35,6 +35,8 @@ pub fn lines(report: &Report) -> Vec<String> {
         lines.push(self::figures(domain, figures));
         lines.extend(figures.estimated.as_ref().map(estimated));
     }
+    lines.extend(unpaired(report));
+    lines.extend(coverage(report));
     lines.extend(report.trace.resident.iter().map(resident));
     if !report.trace.resident.is_empty() {
         lines.push(
@@ -267,8 +269,14 @@ fn anomalies(report: &Report) -> Vec<String> {
 }
 
 fn figures(domain: &str, figures: &Figures) -> String {
+    let taken = figures
+        .kernel
+        .as_ref()
+        .map(|known| kernel::show_taken(domain, figures.bytes, known.taken_bytes))
+        .filter(|words| !words.is_empty())
+        .map_or_else(String::new, |words| format!(" ({words})"));
     format!(
-        "{domain}: {} bytes in {} allocations outstanding; at most {} (after {}); {} in {} allocations in all",
+        "{domain}: {} bytes in {} allocations outstanding{taken}; at most {} (after {}); {} in {} allocations in all",
         figures.bytes,
         figures.count,
         show_size(figures.peak_bytes),
@@ -276,6 +284,24 @@ fn figures(domain: &str, figures: &Figures) -> String {
         show_size(figures.total_bytes),
         show_count(figures.total_count),
     )
+}
+
+/// What could not be paired in the kernel, by domain.
+fn unpaired(report: &Report) -> Vec<String> {
+    let domains = report.domains.iter();
+    domains
+        .filter_map(|(domain, figures)| Some((*domain, figures.kernel.as_ref()?)))
+        .flat_map(|(domain, kernel)| kernel::show_anomalies(domain, kernel))
+        .collect()
+}
+
+/// What a recording of the kernel can and cannot see.
+fn coverage(report: &Report) -> Vec<String> {
+    let kernel = report.trace.kernel_memory.iter();
+    let sentences = kernel.flat_map(|kernel| &kernel.coverage);
+    sentences
+        .map(|sentence| format!("coverage: {sentence}"))
+        .collect()
 }
 
 fn resident(resident: &ResidentReport) -> String {

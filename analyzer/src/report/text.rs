@@ -120,8 +120,11 @@ pub fn frame(frame: &Frame, index: usize) -> String {
     if frame.inlined {
         line += " (inlined)";
     }
-    if let Some(module) = module {
-        line += &format!(" [{module}]");
+    match module {
+        // A name in brackets is none of a file: [kernel], [ext4], [vdso].
+        Some(module) if module.starts_with('[') => line += &format!(" {module}"),
+        Some(module) => line += &format!(" [{module}]"),
+        None => {}
     }
     match (&frame.file, frame.line) {
         (Some(file), Some(number)) => line += &format!(" {file}:{number}"),
@@ -147,6 +150,14 @@ fn remarks(stack: &StackReport) -> String {
         remarks.push(format!(
             "estimated from {} sampled: {low} to {high} bytes at 99.9 %",
             estimated.sampled_count
+        ));
+    }
+    if let Some(kernel) = &stack.kernel {
+        remarks.extend(super::kernel::remarks(
+            stack.domain,
+            stack.bytes,
+            stack.pid,
+            kernel,
         ));
     }
     match (stack.oldest_age_ns, stack.youngest_age_ns) {

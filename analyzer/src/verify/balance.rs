@@ -101,6 +101,9 @@ pub fn domains(replay: &Replay) -> Vec<Check> {
             let name = match domain {
                 Domain::Heap => "heap balance",
                 Domain::Mapping => "mapping balance",
+                Domain::Slab => "slab balance",
+                Domain::Page => "page balance",
+                Domain::Percpu => "percpu balance",
             };
             let relation = if sound { "=" } else { "is not" };
             let detail = format!(

@@ -160,7 +160,8 @@ impl Rules {
                 format!("{} of thread {} {when}", event.op.name(), event.tid),
             );
         }
-        if !self.spaces.contains(&event.space) {
+        let in_kernel = event.op.domain().is_some_and(Domain::is_kernel);
+        if !in_kernel && !self.spaces.contains(&event.space) {
             self.breaks(
                 ORDER,
                 format!(
@@ -213,7 +214,7 @@ impl Rules {
             self.breaks(VALUES, format!("{} at address 0", event.op.name()));
         }
         if is_new
-            && domain == Domain::Mapping
+            && matches!(domain, Domain::Mapping | Domain::Page)
             && (!event.addr.is_multiple_of(self.page_size)
                 || !event.size.is_multiple_of(self.page_size))
         {

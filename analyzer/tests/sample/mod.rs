@@ -44,6 +44,7 @@ pub fn header() -> Header {
         on_overflow: "drop".into(),
         selection: Default::default(),
         part: None,
+        kernel: None,
     }
 }
 

@@ -55,6 +55,20 @@ impl SelectionArgs {
         })
     }
 
+    /// The options that were given, and are not the default.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
+        let options = [
+            (self.min_size.is_some(), "--min-size (-z)"),
+            (self.max_size.is_some(), "--max-size (-Z)"),
+            (self.sample_rate.is_some(), "--sample-rate (-s)"),
+            (self.sample_bytes.is_some(), "--sample-bytes"),
+            (self.tracked_blocks != TRACKED_BLOCKS, "--tracked-blocks"),
+        ];
+        options
+            .into_iter()
+            .filter_map(|(given, option)| given.then_some(option))
+    }
+
     pub fn tracked_blocks(&self) -> u32 {
         self.tracked_blocks
     }

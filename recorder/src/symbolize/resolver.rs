@@ -9,6 +9,7 @@ use memleak_trace::stack::Location;
 
 use crate::modules::OpenedFile;
 use crate::symbolize::Request;
+use crate::symbolize::kernel_names::KernelNames;
 use crate::symbolize::perf_map::PerfMaps;
 
 /// Names frames; keeps what it parsed.
@@ -17,6 +18,7 @@ pub struct Resolver {
     /// The files met, with their debug information; `None` where the file makes no sense.
     objects: HashMap<FileId, Option<Object>>,
     perf_maps: PerfMaps,
+    kernel: KernelNames,
 }
 
 impl Resolver {
@@ -25,6 +27,7 @@ impl Resolver {
             names: memleak_names::Resolver::new(),
             objects: HashMap::new(),
             perf_maps: PerfMaps::default(),
+            kernel: KernelNames::default(),
         }
     }
 
@@ -40,7 +43,7 @@ impl Resolver {
                 (Location::File { .. } | Location::Anonymous { .. }, _) => {
                     symbols.push(self.compiled_at_run_time(&request));
                 }
-                (Location::Kernel { .. }, _) => symbols.push(unnamed(&request)),
+                (Location::Kernel { .. }, _) => symbols.push(self.kernel.symbol(&request)),
             }
         }
         for group in by_file.into_values() {

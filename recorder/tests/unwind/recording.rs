@@ -136,6 +136,7 @@ impl Recording {
             Record::Fork(fork) => panic!("process {} was followed", fork.pid),
             // The watched program may end with the test.
             Record::Exit(_) => {}
+            Record::KernelAlloc(..) | Record::Cache(_) => panic!("the kernel is not recorded"),
         }
     }
 }

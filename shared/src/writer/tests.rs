@@ -28,6 +28,7 @@ fn header() -> Header {
         on_overflow: "drop".to_owned(),
         selection: Default::default(),
         part: None,
+        kernel: None,
     }
 }
 

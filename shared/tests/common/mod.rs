@@ -51,6 +51,7 @@ pub fn header() -> Header {
         on_overflow: "pause".to_owned(),
         selection: Default::default(),
         part: None,
+        kernel: None,
     }
 }
 
