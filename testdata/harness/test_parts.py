@@ -46,7 +46,8 @@ def wait_for(path):
 def test_no_event_is_lost_or_told_twice(tmp_path):
     """Two threads at full speed over many seams: every kept block is found, and the parts hold as many
     events as the whole; each part is sound, and names every frame that it uses."""
-    with Program("swap", 400_000) as program:
+    pairs = 2_000_000  # some seconds: a part is as long as a row group at least, half a second
+    with Program("swap", pairs) as program:
         truth, parts = record_in_parts(
             program, tmp_path, "--rotate-size", "64KiB", "--on-overflow", "pause", "--ring-size", "1MiB"
         )
@@ -59,7 +60,7 @@ def test_no_event_is_lost_or_told_twice(tmp_path):
     assert [part["number"] for part in report["trace"]["parts"]] == list(range(1, len(parts) + 1))
     alone = [report_of(part) for part in parts]
     assert sum(part["trace"]["events"] for part in alone) == report["trace"]["events"]
-    assert report["domains"]["heap"]["total_count"] >= 400_000
+    assert report["domains"]["heap"]["total_count"] >= pairs
     verify(parts)
     for part in alone:
         frames = [frame for stack in part["stacks"] for frame in stack["frames"]]
