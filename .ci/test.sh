@@ -41,7 +41,7 @@ step() { # name command…
 }
 
 pytest() { target/venv/bin/python -m pytest -q -p no:cacheprovider "$@"; }
-build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs"; }
+build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs" allocators; }
 
 .ci/setup.sh test || exit 1
 mkdir -p target
@@ -54,6 +54,7 @@ step "build" cargo build --release --locked --workspace --all-targets
 step "demo" python3 testdata/harness/demo.py
 step "recordings of test programs" pytest testdata/harness/test_programs.py testdata/harness/test_exact.py testdata/harness/test_libraries.py testdata/harness/test_several.py testdata/harness/test_symbolize.py
 step "recordings of commands and children" pytest testdata/harness/test_command.py testdata/harness/test_follow.py
+step "recordings of other allocators and pools" pytest testdata/harness/test_allocators.py testdata/harness/test_pools.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py
 step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_live.py
 step "recordings of real programs" pytest testdata/harness/test_real_programs.py

@@ -14,6 +14,7 @@ WITH event AS (
         SELECT
             *,
             op IN ('realloc_release', 'realloc', 'reallocarray', 'realloc_failed',
+                   'pool_realloc_release', 'pool_realloc', 'pool_realloc_failed',
                    'munmap', 'munmap_inner', 'munmap_failed',
                    'mremap_release', 'mremap', 'mremap_failed') AS family
         FROM read_parquet('trace.parquet', file_row_number = true)
@@ -27,27 +28,29 @@ change AS (
     SELECT
         row, pid, tid, space, domain, op, addr, size, stack_id, ts,
         op IN ('malloc', 'calloc', 'posix_memalign', 'aligned_alloc', 'memalign', 'valloc',
-               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap') AS allocates,
-        CASE WHEN op IN ('realloc_release', 'mremap_release') THEN next_ts ELSE ts END AS ended,
-        CASE WHEN op IN ('realloc_release', 'mremap_release') THEN next_op ELSE op END AS by_op,
-        CASE WHEN op IN ('realloc_release', 'mremap_release') THEN next_row ELSE row END AS by_row
+               'pvalloc', 'realloc', 'reallocarray', 'new', 'new_array', 'pool_alloc',
+               'pool_realloc', 'mmap', 'mremap', 'brk') AS allocates,
+        CASE WHEN op IN ('realloc_release', 'pool_realloc_release', 'mremap_release') THEN next_ts ELSE ts END AS ended,
+        CASE WHEN op IN ('realloc_release', 'pool_realloc_release', 'mremap_release') THEN next_op ELSE op END AS by_op,
+        CASE WHEN op IN ('realloc_release', 'pool_realloc_release', 'mremap_release') THEN next_row ELSE row END AS by_row
     FROM event
-    WHERE NOT (op IN ('realloc_failed', 'munmap_failed', 'mremap_failed'))
+    WHERE NOT (op IN ('realloc_failed', 'pool_realloc_failed', 'munmap_failed', 'mremap_failed'))
       AND NOT (op = 'realloc_release'
                AND coalesce(next_op NOT IN ('realloc', 'reallocarray'), true))
+      AND NOT (op = 'pool_realloc_release' AND coalesce(next_op <> 'pool_realloc', true))
       AND NOT (op = 'mremap_release' AND coalesce(next_op <> 'mremap', true))
       AND NOT (op IN ('munmap', 'munmap_inner') AND coalesce(next_op = 'munmap_failed', false))
       AND addr <> 0
 ),
--- Heap: the next change at an address ends a block.
+-- Heap and pool: the next change at an address ends a block.
 heap AS (
     SELECT
         *, addr AS low, addr + size AS high,
         lead(ended) OVER place AS died, lead(by_op) OVER place AS freed_by,
         lead(by_row) OVER place AS died_row
     FROM change
-    WHERE domain = 'heap'
-    WINDOW place AS (PARTITION BY space, addr ORDER BY row)
+    WHERE domain IN ('heap', 'pool')
+    WINDOW place AS (PARTITION BY domain, space, addr ORDER BY row)
 ),
 -- Mappings: cut at every boundary; the next change of a piece ends it.
 boundary AS (

@@ -23,6 +23,7 @@ event AS (
         SELECT
             *,
             op IN ('realloc_release', 'realloc', 'reallocarray', 'realloc_failed',
+                   'pool_realloc_release', 'pool_realloc', 'pool_realloc_failed',
                    'munmap', 'munmap_inner', 'munmap_failed',
                    'mremap_release', 'mremap', 'mremap_failed') AS family
         FROM read_parquet('trace.parquet', file_row_number = true)
@@ -34,22 +35,25 @@ change AS (
     SELECT
         *,
         op IN ('malloc', 'calloc', 'posix_memalign', 'aligned_alloc', 'memalign', 'valloc',
-               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap') AS allocates
+               'pvalloc', 'realloc', 'reallocarray', 'new', 'new_array', 'pool_alloc',
+               'pool_realloc', 'mmap', 'mremap', 'brk') AS allocates
     FROM event
-    WHERE NOT (op IN ('realloc_failed', 'munmap_failed', 'mremap_failed'))
+    WHERE NOT (op IN ('realloc_failed', 'pool_realloc_failed', 'munmap_failed', 'mremap_failed'))
       AND NOT (op = 'realloc_release'
                AND coalesce(next_op NOT IN ('realloc', 'reallocarray'), true))
+      AND NOT (op = 'pool_realloc_release' AND coalesce(next_op <> 'pool_realloc', true))
       AND NOT (op = 'mremap_release' AND coalesce(next_op <> 'mremap', true))
       AND NOT (op IN ('munmap', 'munmap_inner') AND coalesce(next_op = 'munmap_failed', false))
       AND addr <> 0
 ),
--- Heap: the last change at an address decides. (A forked child's free of an inherited block changes
--- nothing: its space has no such block, and the parent's is in another one.)
+-- Heap and pool: the last change at an address decides; 'free', 'delete', 'delete_array' and 'pool_free' end
+-- what was there. (A forked child's free of an inherited block changes nothing: its space has no such block,
+-- and the parent's is in another one.) Mappings: 'brk_shrink' ends pieces as munmap does.
 heap AS (
-    SELECT 'heap' AS domain, stack_id, size AS bytes, row
+    SELECT domain, stack_id, size AS bytes, row
     FROM change
-    WHERE domain = 'heap'
-    QUALIFY row_number() OVER (PARTITION BY space, addr ORDER BY row DESC) = 1 AND allocates
+    WHERE domain IN ('heap', 'pool')
+    QUALIFY row_number() OVER (PARTITION BY domain, space, addr ORDER BY row DESC) = 1 AND allocates
 ),
 -- Mappings: cut at every boundary; the last change of a piece decides.
 boundary AS (

@@ -14,6 +14,7 @@ use memleak_trace::Op;
 use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
+use crate::elf::SymbolTable;
 use crate::functions::{PROGRAMS, Shape};
 use crate::layout::{
     COOKIE_EVERYWHERE, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
@@ -94,6 +95,8 @@ pub struct LoadOptions {
 #[derive(Clone, Debug)]
 pub struct ProbePoint {
     pub symbol: String,
+    /// How it was found.
+    pub table: SymbolTable,
     /// What a call of it is in the trace; `None` if it is no event.
     pub op: Option<Op>,
     pub shape: Shape,
@@ -107,6 +110,15 @@ pub struct ProbePoint {
     pub file_offset: u64,
     /// Bytes from there to the probed instruction.
     pub displacement: u64,
+    /// Names of which another file must speak; `None`: it is probed in any case.
+    pub if_mentioned: Option<Vec<String>>,
+}
+
+impl ProbePoint {
+    /// Whether it belongs to a pool that the user named.
+    pub fn is_of_pool(&self) -> bool {
+        self.shape.is_pool()
+    }
 }
 
 /// The loaded object.

@@ -1,5 +1,7 @@
 //! The recorder: follows the allocations of a process and writes them into a trace.
 
+pub mod allocators;
+pub mod arguments;
 pub mod attachment;
 pub mod bpf_map;
 pub mod bpf_program;
@@ -26,6 +28,7 @@ pub mod modules;
 pub mod openings;
 pub mod output;
 pub mod overflow;
+pub mod pools;
 pub mod preflight;
 pub mod process;
 pub mod prologue;
@@ -34,6 +37,7 @@ pub mod row_arena;
 pub mod rss;
 mod run;
 pub mod session;
+pub mod silence;
 pub mod status;
 pub mod stops;
 pub mod symbolize;

@@ -8,18 +8,21 @@
 pub enum Domain {
     /// Blocks of a user-space allocator, keyed by address.
     Heap,
-    /// Address ranges from mmap, in whole pages, kept by range.
+    /// Address ranges from mmap, in whole pages, and from brk; kept by range.
     Mapping,
+    /// Blocks of a pool that the user named, keyed by address. They lie in heap blocks or mappings.
+    Pool,
 }
 
 impl Domain {
-    pub const ALL: [Domain; 2] = [Domain::Heap, Domain::Mapping];
+    pub const ALL: [Domain; 3] = [Domain::Heap, Domain::Mapping, Domain::Pool];
 
     /// The name used in traces and reports.
     pub fn name(self) -> &'static str {
         match self {
             Domain::Heap => "heap",
             Domain::Mapping => "mapping",
+            Domain::Pool => "pool",
         }
     }
 }
@@ -69,6 +72,17 @@ pub enum Op {
     MremapRelease,
     Mremap,
     MremapFailed,
+    New,
+    NewArray,
+    Delete,
+    DeleteArray,
+    Brk,
+    BrkShrink,
+    PoolAlloc,
+    PoolFree,
+    PoolReallocRelease,
+    PoolRealloc,
+    PoolReallocFailed,
     Open,
     Close,
     Process,
@@ -83,6 +97,7 @@ pub enum Op {
 
 const HEAP: Option<Domain> = Some(Domain::Heap);
 const MAPPING: Option<Domain> = Some(Domain::Mapping);
+const POOL: Option<Domain> = Some(Domain::Pool);
 
 /// One row per operation, at the index of its discriminant: name, domain, effect.
 const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
@@ -110,6 +125,27 @@ const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
     ),
     (Op::Mremap, "mremap", MAPPING, Effect::Outcome),
     (Op::MremapFailed, "mremap_failed", MAPPING, Effect::Restore),
+    (Op::New, "new", HEAP, Effect::Allocate),
+    (Op::NewArray, "new_array", HEAP, Effect::Allocate),
+    (Op::Delete, "delete", HEAP, Effect::Free),
+    (Op::DeleteArray, "delete_array", HEAP, Effect::Free),
+    (Op::Brk, "brk", MAPPING, Effect::Allocate),
+    (Op::BrkShrink, "brk_shrink", MAPPING, Effect::FreeInner),
+    (Op::PoolAlloc, "pool_alloc", POOL, Effect::Allocate),
+    (Op::PoolFree, "pool_free", POOL, Effect::Free),
+    (
+        Op::PoolReallocRelease,
+        "pool_realloc_release",
+        POOL,
+        Effect::Release,
+    ),
+    (Op::PoolRealloc, "pool_realloc", POOL, Effect::Outcome),
+    (
+        Op::PoolReallocFailed,
+        "pool_realloc_failed",
+        POOL,
+        Effect::Restore,
+    ),
     (Op::Open, "open", None, Effect::Describe),
     (Op::Close, "close", None, Effect::Describe),
     (Op::Process, "process", None, Effect::Describe),

@@ -22,10 +22,10 @@ def binary(name):
     return Path(os.environ.get(variable, REPOSITORY / "target/release" / name))
 
 
-def build_programs():
-    """Builds testdata/programs into PROGRAMS."""
+def build_programs(target="all"):
+    """Builds testdata/programs into PROGRAMS; `allocators` needs the packages of the tests."""
     subprocess.run(
-        ["make", "--silent", "-C", str(REPOSITORY / "testdata/programs"), f"OUT={PROGRAMS}"],
+        ["make", "--silent", "-C", str(REPOSITORY / "testdata/programs"), f"OUT={PROGRAMS}", target],
         check=True,
     )
 

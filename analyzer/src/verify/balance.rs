@@ -101,6 +101,7 @@ pub fn domains(replay: &Replay) -> Vec<Check> {
             let name = match domain {
                 Domain::Heap => "heap balance",
                 Domain::Mapping => "mapping balance",
+                Domain::Pool => "pool balance",
             };
             let relation = if sound { "=" } else { "is not" };
             let detail = format!(
