@@ -1,5 +1,5 @@
 # The commands of this repository; README says what they do.
-.PHONY: demo test setup setup-build build programs vm-test bench fuzz
+.PHONY: demo test setup setup-build build programs vm-test bench bench-analysis fuzz
 
 # A leaking program, recorded by pid, analyzed, and held against the truth.
 demo:
@@ -29,6 +29,12 @@ vm-test: setup build
 # What tracing costs on this machine.
 bench: build programs
 	testdata/bench.sh
+
+# How fast traces are analyzed, beside others. Wants the package heaptrack for one of them.
+bench-analysis: setup build
+	cargo build --release --locked --workspace --example generate
+	cargo bench --locked --workspace --bench analyze --no-run
+	target/venv/bin/python testdata/bench_analysis.py
 
 # Ten minutes of mutated traces, from a new seed.
 fuzz: setup-build

@@ -1,7 +1,9 @@
-//! Per-stack and lifetime tables: polars frames, and every filter, sum, join and order over them.
+//! Per-stack and lifetime tables: every filter and sum over the lifetimes, and the order of stacks.
 //!
 //! Only numbers pass through here; names are joined when a report is made. Polars is named in no
-//! other file.
+//! other file: it orders the stacks.
+
+use std::collections::BTreeMap;
 
 use polars::prelude::*;
 
@@ -82,330 +84,235 @@ pub const AGE_BOUNDS: [i64; 26] = [
     100_000 * S,
 ];
 
-/// The lifetimes that are outstanding at a moment, and the sites they come from.
-pub struct Tables {
-    /// site, addr, size, age, counts: a row per outstanding allocation that passes the filter.
-    outstanding: LazyFrame,
-    /// site, stack, op, pid, total_bytes: a row per site.
-    sites: LazyFrame,
-    /// The heap's rows are a sample: `outstanding` has sums too, see [`weighted`].
-    is_sampled: bool,
+/// Bytes and count of some allocations.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    bytes: u64,
+    count: u64,
+    /// Bytes that these take.
+    taken: u64,
+    any: bool,
+    /// What they stand for, if the trace is a sample.
+    estimate: Estimate,
 }
 
-impl Tables {
-    /// The tables of a replay at moment `at` (nanoseconds of the trace's clock). Sites that do not
-    /// pass the filter are left out.
-    pub fn new(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<Tables> {
-        let outstanding = outstanding(replay, at, filter)?
-            .lazy()
-            .with_column((lit(at) - col("born")).alias("age"))
-            // An allocation that another thread stamped a little later than the moment has age 0.
-            .with_column(
-                when(col("age").lt(lit(0i64)))
-                    .then(lit(0i64))
-                    .otherwise(col("age"))
-                    .alias("age"),
-            );
-        // Made once: every table below starts from these rows.
-        let outstanding = outstanding.collect()?.lazy();
-        Ok(Tables {
-            outstanding,
-            sites: sites(replay, filter)?.lazy(),
-            is_sampled: replay.estimates().is_some(),
-        })
+impl Tally {
+    /// Adds an allocation; `weight` is how many it stands for, if the trace is a sample.
+    fn add(&mut self, allocation: &Allocation, weight: Option<f64>) {
+        self.bytes += allocation.size;
+        self.count += u64::from(allocation.count);
+        self.taken += allocation.taken;
+        self.any = true;
+        if let Some(weight) = weight {
+            let estimate = &mut self.estimate;
+            estimate.sampled += u64::from(allocation.count);
+            estimate.bytes.add(Sum::of(allocation.size as f64, weight));
+            let count = Sum::of(f64::from(allocation.count), weight);
+            estimate.count.add(count);
+        }
     }
 
-    /// Sum of sizes as `bytes`: of a sample, the estimate.
-    fn bytes(&self) -> Expr {
-        self.sum("size", "missed_bytes").alias("bytes")
+    /// The bytes: of a sample, the estimate.
+    fn bytes(&self) -> u64 {
+        self.bytes + self.estimate.bytes.missed.round() as u64
     }
 
-    /// Number of allocations as `count`: of a sample, the estimate.
-    fn count(&self) -> Expr {
-        self.sum("counts", "missed_count").alias("count")
+    /// The number: of a sample, the estimate.
+    fn count(&self) -> u64 {
+        self.count + self.estimate.count.missed.round() as u64
     }
+}
 
-    fn sum(&self, seen: &str, missed: &str) -> Expr {
-        match self.is_sampled {
-            false => col(seen).sum(),
-            true => {
-                let missed = (col(missed).sum() + lit(0.5)).cast(DataType::UInt64);
-                col(seen).sum() + missed
+/// What a site holds of the allocations that the filter lets through. Ages in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    tally: Tally,
+    oldest: i64,
+    youngest: i64,
+}
+
+/// The lifetimes that are outstanding at a moment, and the sites they come from.
+///
+/// There can be millions of lifetimes: each table is a pass over them that sums as it goes, and only
+/// sums become frames.
+#[derive(Debug)]
+pub struct Tables<'a> {
+    replay: &'a Replay,
+    at: i64,
+    filter: &'a Filter,
+    /// By site: whether the filter lets it through, and what it holds.
+    passing: Vec<bool>,
+    held: Vec<Held>,
+}
+
+impl<'a> Tables<'a> {
+    /// The tables of a replay at moment `at` (nanoseconds of the trace's clock).
+    pub fn new(replay: &'a Replay, at: i64, filter: &'a Filter) -> Tables<'a> {
+        let sites = replay.sites().as_slice().iter();
+        let mut tables = Tables {
+            replay,
+            at,
+            filter,
+            passing: sites.map(|site| filter.site(site)).collect(),
+            held: Vec::new(),
+        };
+        let mut held = vec![Held::default(); replay.sites().as_slice().len()];
+        for (allocation, age) in tables.outstanding() {
+            let held = &mut held[allocation.site as usize];
+            if !held.tally.any {
+                (held.oldest, held.youngest) = (age, age);
             }
+            held.tally.add(&allocation, tables.weight(&allocation));
+            held.oldest = held.oldest.max(age);
+            held.youngest = held.youngest.min(age);
         }
-    }
-
-    /// What the estimates of some stacks are made of; nothing if the trace is no sample.
-    pub fn estimates(&self, stacks: &[StackRow]) -> PolarsResult<Vec<(u32, Estimate)>> {
-        if !self.is_sampled {
-            return Ok(Vec::new());
-        }
-        let table = self
-            .of(stacks)?
-            .group_by([col("site")])
-            .agg(estimate_sums().collect::<Vec<_>>())
-            .collect()?;
-        let sites = table.column("site")?.u32()?.into_no_null_iter();
-        Ok(sites.zip(estimates_in(&table)?).collect())
+        tables.held = held;
+        tables
     }
 
     /// The stacks by outstanding bytes, largest first; ties by what they allocated in all, then in
     /// order of first use. `top` cuts the list, and `idle` keeps stacks with nothing outstanding.
     pub fn stacks(&self, top: Option<u32>, idle: bool) -> PolarsResult<Vec<StackRow>> {
-        let figures = self.outstanding.clone().group_by([col("site")]).agg([
-            self.bytes(),
-            self.count(),
-            col("taken").sum().alias("taken"),
-            col("age").max().alias("oldest"),
-            col("age").min().alias("youngest"),
-        ]);
-        let mut stacks = self
-            .sites
-            .clone()
-            .left_join(figures, col("site"), col("site"))
-            .with_columns([
-                col("bytes").fill_null(lit(0u64)),
-                col("count").fill_null(lit(0u64)),
-                col("taken").fill_null(lit(0u64)),
-            ]);
-        if !idle {
-            stacks = stacks.filter(col("oldest").is_not_null());
-        }
+        let sites = self.replay.sites().as_slice();
+        let shown = |site: &usize| self.passing[*site] && (idle || self.held[*site].tally.any);
+        let rows = || (0..sites.len()).filter(shown);
+        let numbers: Vec<u32> = rows().map(|site| site as u32).collect();
+        let bytes: Vec<u64> = rows().map(|site| self.held[site].tally.bytes()).collect();
+        let totals: Vec<u64> = rows().map(|site| sites[site].total_bytes).collect();
+        let table = DataFrame::new_infer_height(vec![
+            Column::new("site".into(), numbers),
+            Column::new("bytes".into(), bytes),
+            Column::new("total_bytes".into(), totals),
+        ])?;
         let largest_first = SortMultipleOptions::default()
             .with_order_descending_multi([true, true, false])
             .with_maintain_order(true);
-        stacks = stacks.sort(["bytes", "total_bytes", "site"], largest_first);
+        let mut stacks = table
+            .lazy()
+            .sort(["bytes", "total_bytes", "site"], largest_first);
         if let Some(top) = top {
             stacks = stacks.limit(top);
         }
-        let columns = ["site", "bytes", "count", "taken", "oldest", "youngest"].map(col);
-        let table = stacks.select(columns).collect()?;
-        let (oldest, youngest) = (
-            table.column("oldest")?.i64()?,
-            table.column("youngest")?.i64()?,
-        );
-        let age = |age: Option<i64>| age.map(i64::unsigned_abs);
-        let taken = table.column("taken")?.u64()?.into_no_null_iter();
-        let rows = numbers(&table, "site", "bytes", "count")?
-            .zip(taken)
-            .zip(oldest.iter().zip(youngest.iter()));
-        Ok(rows
-            .map(
-                |(((site, bytes, count), taken), (oldest, youngest))| StackRow {
-                    site,
-                    bytes,
-                    count,
-                    taken,
-                    oldest_age: age(oldest),
-                    youngest_age: age(youngest),
-                },
-            )
-            .collect())
+        let table = stacks.select([col("site")]).collect()?;
+        let row = |site: u32| {
+            let held = self.held[site as usize];
+            let age = |age: i64| held.tally.any.then(|| age.unsigned_abs());
+            StackRow {
+                site,
+                bytes: held.tally.bytes(),
+                count: held.tally.count(),
+                taken: held.tally.taken,
+                oldest_age: age(held.oldest),
+                youngest_age: age(held.youngest),
+            }
+        };
+        let chosen = table.column("site")?.u32()?.into_no_null_iter();
+        Ok(chosen.map(row).collect())
     }
 
     /// Stacks (allocation sites) with something outstanding that passes the filter.
-    pub fn outstanding_stacks(&self) -> PolarsResult<usize> {
-        let sites = self.outstanding.clone().group_by([col("site")]).agg([]);
-        Ok(sites.collect()?.height())
+    pub fn outstanding_stacks(&self) -> usize {
+        self.held.iter().filter(|held| held.tally.any).count()
     }
 
     /// The age histogram of some stacks: rows by site and bin, empty bins left out.
-    pub fn ages(&self, stacks: &[StackRow]) -> PolarsResult<Vec<AgeRow>> {
-        let bin = AGE_BOUNDS[1..]
-            .iter()
-            .map(|bound| col("age").gt_eq(lit(*bound)).cast(DataType::UInt32))
-            .fold(lit(0u32), |sum, above| sum + above);
-        let mut sums = vec![self.bytes(), self.count()];
-        if self.is_sampled {
-            sums.extend(estimate_sums());
+    pub fn ages(&self, stacks: &[StackRow]) -> Vec<AgeRow> {
+        let mut bins = vec![BTreeMap::<usize, Tally>::new(); stacks.len()];
+        for (row, allocation, age) in self.of(stacks) {
+            let bin = AGE_BOUNDS.partition_point(|bound| *bound <= age) - 1;
+            let tally = bins[row].entry(bin).or_default();
+            tally.add(&allocation, self.weight(&allocation));
         }
-        let table = self
-            .of(stacks)?
-            .with_column(bin.alias("bin"))
-            .group_by([col("site"), col("bin")])
-            .agg(sums)
-            .sort(["site", "bin"], SortMultipleOptions::default())
-            .collect()?;
-        let mut estimates = match self.is_sampled {
-            true => estimates_in(&table)?.into_iter(),
-            false => Vec::new().into_iter(),
-        };
-        let bins = table.column("bin")?.u32()?;
-        let rows = numbers(&table, "site", "bytes", "count")?.zip(bins.into_no_null_iter());
-        Ok(rows
-            .map(|((site, bytes, count), bin)| AgeRow {
-                site,
-                bin: bin as usize,
-                bytes,
-                count,
-                estimate: estimates.next(),
+        let is_sampled = self.sampled().is_some();
+        let rows = stacks.iter().zip(bins).flat_map(|(stack, bins)| {
+            bins.into_iter().map(move |(bin, tally)| AgeRow {
+                site: stack.site,
+                bin,
+                bytes: tally.bytes(),
+                count: tally.count(),
+                estimate: is_sampled.then_some(tally.estimate),
             })
-            .collect())
+        });
+        rows.collect()
     }
 
     /// What some stacks hold of allocations born at `until` (nanoseconds of the trace's clock) or
     /// before: site, bytes, count; stacks that hold none are left out.
-    pub fn born_until(
-        &self,
-        stacks: &[StackRow],
-        until: i64,
-    ) -> PolarsResult<Vec<(u32, u64, u64)>> {
-        let table = self
-            .of(stacks)?
-            .filter(col("born").lt_eq(lit(until)))
-            .group_by([col("site")])
-            .agg([self.bytes(), self.count()])
-            .collect()?;
-        Ok(numbers(&table, "site", "bytes", "count")?.collect())
+    pub fn born_until(&self, stacks: &[StackRow], until: i64) -> Vec<(u32, u64, u64)> {
+        let mut tallies = vec![Tally::default(); stacks.len()];
+        for (row, allocation, _) in self.of(stacks) {
+            if allocation.born <= until {
+                tallies[row].add(&allocation, self.weight(&allocation));
+            }
+        }
+        let rows = stacks.iter().zip(tallies).filter(|(_, tally)| tally.any);
+        rows.map(|(stack, tally)| (stack.site, tally.bytes(), tally.count()))
+            .collect()
+    }
+
+    /// What the estimates of some stacks are made of; nothing if the trace is no sample.
+    pub fn estimates(&self, stacks: &[StackRow]) -> Vec<(u32, Estimate)> {
+        if self.sampled().is_none() {
+            return Vec::new();
+        }
+        let held = |stack: &StackRow| {
+            let tally = self.held[stack.site as usize].tally;
+            tally.any.then_some((stack.site, tally.estimate))
+        };
+        stacks.iter().filter_map(held).collect()
+    }
+
+    fn sampled(&self) -> Option<&'a Sampled> {
+        self.replay.estimates().map(Estimates::sampled)
+    }
+
+    /// How many allocations this one stands for, if the trace is a sample; mappings are none.
+    fn weight(&self, allocation: &Allocation) -> Option<f64> {
+        let sampled = self.sampled()?;
+        let site = self.replay.sites().as_slice()[allocation.site as usize];
+        Some(match site.op.domain() {
+            Some(Domain::Heap) => sampled.weight(allocation.size),
+            _ => 1.0,
+        })
     }
 
     /// Each outstanding allocation of some stacks, by site, largest first.
-    pub fn allocations(&self, stacks: &[StackRow]) -> PolarsResult<Vec<AllocationRow>> {
-        let order =
-            SortMultipleOptions::default().with_order_descending_multi([false, true, false]);
-        let table = self
-            .of(stacks)?
-            .sort(["site", "size", "addr"], order)
-            .collect()?;
-        let ages = table.column("age")?.i64()?;
-        let rows = numbers(&table, "site", "addr", "size")?.zip(ages.into_no_null_iter());
-        Ok(rows
-            .map(|((site, addr, size), age)| AllocationRow {
-                site,
-                addr,
-                size,
-                age: age.unsigned_abs(),
-            })
-            .collect())
+    pub fn allocations(&self, stacks: &[StackRow]) -> Vec<AllocationRow> {
+        let row = |(_, allocation, age): (usize, Allocation, i64)| AllocationRow {
+            site: allocation.site,
+            addr: allocation.addr,
+            size: allocation.size,
+            age: age.unsigned_abs(),
+        };
+        let mut rows: Vec<AllocationRow> = self.of(stacks).map(row).collect();
+        rows.sort_unstable_by_key(|row| (row.site, std::cmp::Reverse(row.size), row.addr));
+        rows
     }
 
-    /// The outstanding allocations of some stacks only.
-    fn of(&self, stacks: &[StackRow]) -> PolarsResult<LazyFrame> {
-        let sites: Vec<u32> = stacks.iter().map(|row| row.site).collect();
-        let chosen = DataFrame::new_infer_height(vec![Column::new("site".into(), sites)])?.lazy();
-        Ok(self
-            .outstanding
-            .clone()
-            .inner_join(chosen, col("site"), col("site")))
-    }
-}
-
-/// A row per outstanding allocation that passes the filter.
-fn outstanding(replay: &Replay, at: i64, filter: &Filter) -> PolarsResult<DataFrame> {
-    let passing = filter.outstanding_of(replay, at);
-    let (mut sites, mut addrs, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut borns, mut counts, mut taken) = (Vec::new(), Vec::new(), Vec::new());
-    for allocation in &passing {
-        sites.push(allocation.site);
-        addrs.push(allocation.addr);
-        sizes.push(allocation.size);
-        taken.push(allocation.taken);
-        borns.push(allocation.born);
-        counts.push(u64::from(allocation.count));
-    }
-    let mut columns = vec![
-        Column::new("site".into(), sites),
-        Column::new("addr".into(), addrs),
-        Column::new("size".into(), sizes),
-        Column::new("taken".into(), taken),
-        Column::new("born".into(), borns),
-        Column::new("counts".into(), counts),
-    ];
-    if let Some(sampled) = replay.estimates().map(Estimates::sampled) {
-        columns.extend(weighted(replay, &passing, sampled));
-    }
-    DataFrame::new_infer_height(columns)
-}
-
-/// Columns that [`weighted`] makes, of bytes and of counts.
-const MISSED: [&str; 4] = [
-    "missed_bytes",
-    "bytes_variance",
-    "missed_count",
-    "count_variance",
-];
-
-/// Sums over groups of outstanding allocations that [`estimates_in`] reads.
-fn estimate_sums() -> impl Iterator<Item = Expr> {
-    let seen = [("size", "seen_bytes"), ("counts", "seen_count")];
-    let seen = seen.map(|(column, sum)| col(column).sum().alias(sum));
-    seen.into_iter().chain(MISSED.map(|name| col(name).sum()))
-}
-
-/// The estimate of each row of a table with [`estimate_sums`].
-fn estimates_in(table: &DataFrame) -> PolarsResult<Vec<Estimate>> {
-    let seen =
-        |name: &str| -> PolarsResult<_> { Ok(table.column(name)?.u64()?.into_no_null_iter()) };
-    let column =
-        |name: &str| -> PolarsResult<_> { Ok(table.column(name)?.f64()?.into_no_null_iter()) };
-    let [missed_bytes, bytes_variance, missed_count, count_variance] = MISSED.map(column);
-    let missed = missed_bytes?.zip(bytes_variance?);
-    let missed = missed.zip(missed_count?.zip(count_variance?));
-    let rows = seen("seen_bytes")?.zip(seen("seen_count")?).zip(missed);
-    let sum = |seen: u64, (missed, variance): (f64, f64)| Sum {
-        seen: seen as f64,
-        missed,
-        variance,
-    };
-    Ok(rows
-        .map(|((bytes, count), missed)| Estimate {
-            sampled: count,
-            bytes: sum(bytes, missed.0),
-            count: sum(count, missed.1),
+    /// The outstanding allocations that pass the filter, with their ages in nanoseconds.
+    fn outstanding(&self) -> impl Iterator<Item = (Allocation, i64)> {
+        let at = self.at;
+        // An allocation that another thread stamped a little later than the moment has age 0.
+        let aged = move |allocation: Allocation| (allocation, (at - allocation.born).max(0));
+        let all = self.replay.outstanding().map(aged);
+        all.filter(move |(allocation, _)| {
+            self.passing[allocation.site as usize]
+                && self.filter.born(allocation)
+                && self.filter.outstanding(allocation, at)
         })
-        .collect())
-}
+    }
 
-/// For each outstanding allocation, what it adds to the estimates of bytes and count beside itself,
-/// and to their variances. Mappings are no sample, and add nothing.
-fn weighted(replay: &Replay, passing: &[Allocation], sampled: &Sampled) -> Vec<Column> {
-    let sites = replay.sites().as_slice();
-    let sums = |x: fn(&Allocation) -> f64| -> (Vec<f64>, Vec<f64>) {
-        let allocations = passing.iter().map(|allocation| {
-            let domain = sites[allocation.site as usize].op.domain();
-            let weight = match domain {
-                Some(Domain::Heap) => sampled.weight(allocation.size),
-                _ => 1.0,
-            };
-            let sum = Sum::of(x(allocation), weight);
-            (sum.missed, sum.variance)
-        });
-        allocations.unzip()
-    };
-    let bytes = sums(|allocation| allocation.size as f64);
-    let counts = sums(|allocation| f64::from(allocation.count));
-    let values = [bytes.0, bytes.1, counts.0, counts.1];
-    let columns = MISSED.into_iter().zip(values);
-    columns
-        .map(|(name, values)| Column::new(name.into(), values))
-        .collect()
-}
-
-fn sites(replay: &Replay, filter: &Filter) -> PolarsResult<DataFrame> {
-    let sites = replay.sites().as_slice().iter().enumerate();
-    let sites: Vec<_> = sites.filter(|(_, site)| filter.site(site)).collect();
-    let numbers: Vec<u32> = sites.iter().map(|(index, _)| *index as u32).collect();
-    let totals: Vec<u64> = sites.iter().map(|(_, site)| site.total_bytes).collect();
-    DataFrame::new_infer_height(vec![
-        Column::new("site".into(), numbers),
-        Column::new("total_bytes".into(), totals),
-    ])
-}
-
-/// A u32 column and two u64 columns without nulls, as rows.
-fn numbers<'a>(
-    table: &'a DataFrame,
-    first: &str,
-    second: &str,
-    third: &str,
-) -> PolarsResult<impl Iterator<Item = (u32, u64, u64)> + 'a> {
-    let first = table.column(first)?.u32()?.into_no_null_iter();
-    let second = table.column(second)?.u64()?.into_no_null_iter();
-    let third = table.column(third)?.u64()?.into_no_null_iter();
-    Ok(first
-        .zip(second)
-        .zip(third)
-        .map(|((first, second), third)| (first, second, third)))
+    /// The outstanding allocations of some stacks only, each with its stack's place in the list.
+    fn of(&self, stacks: &[StackRow]) -> impl Iterator<Item = (usize, Allocation, i64)> {
+        let mut places = vec![u32::MAX; self.held.len()];
+        for (place, stack) in stacks.iter().enumerate() {
+            places[stack.site as usize] = place as u32;
+        }
+        self.outstanding().filter_map(move |(allocation, age)| {
+            let place = places[allocation.site as usize];
+            (place != u32::MAX).then_some((place as usize, allocation, age))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -457,7 +364,8 @@ mod tests {
                 stack,
             });
         }
-        let tables = Tables::new(&replay, 10, &Filter::default()).expect("tables");
+        let all = Filter::default();
+        let tables = Tables::new(&replay, 10, &all);
         let all = tables.stacks(None, true).expect("stacks");
         assert_eq!(sites(&all), [(1, 31, 2), (0, 10, 1), (2, 10, 1), (3, 0, 0)]);
         assert_eq!((all[3].oldest_age, all[3].youngest_age), (None, None));
@@ -469,7 +377,7 @@ mod tests {
             sites(&tables.stacks(Some(2), false).expect("stacks")),
             sites(&all[..2])
         );
-        assert_eq!(tables.outstanding_stacks().expect("count"), 3);
+        assert_eq!(tables.outstanding_stacks(), 3);
     }
 
     /// Bounds of size and age are inclusive, and ages count from birth to the moment.
@@ -519,11 +427,11 @@ mod tests {
             ),
         ];
         for (filter, expected) in cases {
-            let tables = Tables::new(&replay, 500, filter).expect("tables");
+            let tables = Tables::new(&replay, 500, filter);
             let rows = tables.stacks(None, false).expect("stacks");
             assert_eq!(sites(&rows), *expected, "{filter:?}");
         }
-        let tables = Tables::new(&replay, 500, &none).expect("tables");
+        let tables = Tables::new(&replay, 500, &none);
         let rows = tables.stacks(Some(1), false).expect("stacks");
         assert_eq!(
             (rows[0].oldest_age, rows[0].youngest_age),
@@ -544,11 +452,11 @@ mod tests {
             at - 150_000 * S,
         ];
         let replay = replay(&born.map(|born| (0, 1, born)));
-        let tables = Tables::new(&replay, at, &Filter::default()).expect("tables");
+        let all = Filter::default();
+        let tables = Tables::new(&replay, at, &all);
         let stacks = tables.stacks(None, false).expect("stacks");
         let bins: Vec<_> = tables
             .ages(&stacks)
-            .expect("ages")
             .iter()
             .map(|r| (r.bin, r.count))
             .collect();
@@ -559,9 +467,10 @@ mod tests {
     #[test]
     fn allocations_of_chosen_stacks() {
         let replay = replay(&[(0, 10, 1), (1, 5, 2), (0, 30, 3)]);
-        let tables = Tables::new(&replay, 10, &Filter::default()).expect("tables");
+        let all = Filter::default();
+        let tables = Tables::new(&replay, 10, &all);
         let top = tables.stacks(Some(1), false).expect("stacks");
-        let rows = tables.allocations(&top).expect("allocations");
+        let rows = tables.allocations(&top);
         let rows: Vec<_> = rows
             .iter()
             .map(|row| (row.site, row.addr, row.size, row.age))

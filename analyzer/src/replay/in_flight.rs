@@ -52,6 +52,8 @@ pub struct Unmapped {
     pub unknown: Option<Unknown>,
     /// With which the pieces were told to be dead.
     pub death: Death,
+    /// The replay's clock then, which lifetimes end by: nanoseconds.
+    pub at: i64,
 }
 
 /// By thread. Only threads with something under way have an entry, so that the lookup for each

@@ -111,6 +111,10 @@ impl<O: Observer> Books<'_, O> {
     fn died(&mut self, allocation: &Allocation) {
         let count = u64::from(allocation.count);
         self.sites.free(allocation.site, allocation.size, count);
+        if count > 0 {
+            self.sites
+                .lived(allocation.site, self.now - allocation.born);
+        }
         self.account.free(allocation.size, count);
         self.observer.died(allocation, self.death, self.sites);
     }

@@ -10,6 +10,7 @@ mod estimates;
 mod freed;
 mod in_flight;
 mod kernel;
+mod lifetimes;
 mod observer;
 mod prefetch;
 mod ranges;
@@ -26,6 +27,7 @@ pub use accounts::{Account, Anomalies};
 pub use blocks::{Block, Blocks};
 pub use estimates::{Estimate, Estimated, Estimates};
 pub use kernel::{CacheFigures, KernelAnomalies, KernelMemory, KernelSite};
+pub use lifetimes::{LIFETIME_BINS, Lifetimes, lifetime_bin, lifetime_bound};
 pub use observer::{Death, Observer};
 pub use ranges::{Range, Ranges};
 pub use sites::{Figures, Site, Sites};
@@ -37,7 +39,8 @@ use in_flight::{InFlight, Unknown, Unmapped};
 use crate::estimate::Sampled;
 
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
-const PREFETCH_ROWS: usize = 16;
+const PREFETCH_SLOT_ROWS: usize = 24;
+const PREFETCH_SITE_ROWS: usize = 8;
 
 /// An allocation that is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,13 +181,31 @@ impl<O: Observer> Replay<O> {
     /// Replays the events in some rows of a batch.
     pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
         for row in rows {
-            let ahead = row + PREFETCH_ROWS;
-            if ahead < batch.len() {
-                self.heap.prefetch(batch.spaces[ahead], batch.addrs[ahead]);
-                self.sites.prefetch(batch.stack_ids[ahead]);
-            }
+            self.prefetch(batch, row);
             if let Some(event) = batch.event(row) {
                 self.detailed_event(&event, batch.detail(row));
+            }
+        }
+    }
+
+    /// Asks for what later rows will touch: first a block's slot, then, when that has come, the site
+    /// that it names.
+    #[inline]
+    fn prefetch(&self, batch: &Batch, row: usize) {
+        let ahead = row + PREFETCH_SLOT_ROWS;
+        if ahead < batch.len() {
+            self.heap.prefetch(batch.spaces[ahead], batch.addrs[ahead]);
+        }
+        let ahead = row + PREFETCH_SITE_ROWS;
+        if ahead < batch.len() {
+            match batch.stack_ids[ahead] {
+                Batch::NO_STACK => {
+                    let (space, addr) = (batch.spaces[ahead], batch.addrs[ahead]);
+                    if let Some(site) = self.heap.likely_site(space, addr) {
+                        self.sites.prefetch_site(site);
+                    }
+                }
+                stack => self.sites.prefetch(stack),
             }
         }
     }
@@ -272,7 +293,11 @@ impl<O: Observer> Replay<O> {
     pub fn outstanding(&self) -> impl Iterator<Item = Allocation> {
         let pending_blocks = self.threads.pending_blocks();
         let pending_ranges = self.threads.pending_ranges();
-        let blocks = self.heap.iter().chain(pending_blocks).map(Allocation::from);
+        let blocks = self
+            .heap
+            .iter()
+            .chain(pending_blocks.copied())
+            .map(|block| Allocation::from(&block));
         let mut mappings_seen = std::collections::HashSet::new();
         let ranges = self
             .mappings
@@ -359,6 +384,7 @@ impl<O: Observer> Replay<O> {
     }
 
     fn count_block_freed(&mut self, block: &Block) {
+        self.sites.lived(block.site, self.now - block.born);
         let account = &mut self.accounts[Domain::Heap as usize];
         match &mut self.estimates {
             None => {
@@ -414,6 +440,7 @@ impl<O: Observer> Replay<O> {
                 whole,
                 unknown,
                 death: self.present,
+                at: self.now,
             },
         );
     }
@@ -431,6 +458,9 @@ impl<O: Observer> Replay<O> {
         let drop = |piece: &Range| {
             let last = self.mappings.drop_piece(piece);
             self.sites.free(piece.site, piece.size(), u64::from(last));
+            if last {
+                self.sites.lived(piece.site, self.now - piece.born);
+            }
             self.accounts[Domain::Mapping as usize].free(piece.size(), u64::from(last));
             let died = Allocation::piece(piece, last);
             self.observer.died(&died, self.present, &self.sites);

@@ -117,6 +117,9 @@ impl<O: Observer> Replay<O> {
             self.mappings.revive_piece(&piece);
             let count = u64::from(whole);
             self.sites.restore(piece.site, piece.size(), count);
+            if whole {
+                self.sites.revive(piece.site, unmapped.at - piece.born);
+            }
             self.accounts[Domain::Mapping as usize].restore(piece.size(), count, self.now);
             let revived = Allocation::piece(&piece, whole);
             self.observer.revived(&revived, unmapped.death, &self.sites);

@@ -2,6 +2,7 @@
 
 use memleak_trace::{Event, Op, StackId};
 
+use super::lifetimes::{Lifetimes, lifetime_bin};
 use super::prefetch::prefetch;
 use super::timeline::{Point, Timeline};
 
@@ -49,6 +50,8 @@ impl Site {
 }
 
 const NONE: u32 = u32::MAX;
+/// Lifetimes that are counted together.
+const ENDED: usize = 128;
 
 /// Estimated figures, see [`Site`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,6 +69,10 @@ pub struct Sites {
     /// First site of each stack, at stack id + 1 (0: without stack). Nearly every stack has one
     /// site, so finding it needs no hashing.
     heads: Vec<u32>,
+    /// By site.
+    lifetimes: Vec<Lifetimes>,
+    /// Sites and bins of lifetimes that are not counted yet.
+    ended: Vec<(u32, u8)>,
     timeline: Timeline,
 }
 
@@ -97,6 +104,7 @@ impl Sites {
             next: first,
             touched: false,
         });
+        self.lifetimes.push(Lifetimes::default());
         self.heads[head] = new;
         new
     }
@@ -108,6 +116,14 @@ impl Sites {
             .ok()
             .and_then(|stack| self.heads.get(stack + 1));
         if let Some(site) = head.and_then(|head| self.sites.get(*head as usize)) {
+            prefetch(site);
+        }
+    }
+
+    /// Asks the processor to load a site.
+    #[inline]
+    pub fn prefetch_site(&self, site: u32) {
+        if let Some(site) = self.sites.get(site as usize) {
             prefetch(site);
         }
     }
@@ -159,6 +175,40 @@ impl Sites {
         }
     }
 
+    /// An allocation that lived so long (in nanoseconds) is freed, the last of its bytes too.
+    #[inline]
+    pub fn lived(&mut self, site: u32, ns: i64) {
+        self.ended.push((site, lifetime_bin(ns) as u8));
+        if self.ended.len() >= ENDED {
+            self.count_lifetimes();
+        }
+    }
+
+    /// What [`Sites::lived`] noted did not happen.
+    pub fn revive(&mut self, site: u32, ns: i64) {
+        self.count_lifetimes();
+        self.lifetimes[site as usize].take_back(lifetime_bin(ns));
+    }
+
+    /// Counts the lifetimes that wait. One at a time, each would wait for memory twice; so the
+    /// processor is asked for all of them first.
+    fn count_lifetimes(&mut self) {
+        for (site, _) in &self.ended {
+            prefetch(&self.lifetimes[*site as usize]);
+        }
+        for (site, bin) in &self.ended {
+            self.lifetimes[*site as usize].prefetch(usize::from(*bin));
+        }
+        for (site, bin) in self.ended.drain(..) {
+            self.lifetimes[site as usize].add(usize::from(bin));
+        }
+    }
+
+    /// How long the freed allocations of a site lived; whole after [`Sites::finish`].
+    pub fn lifetimes(&self, site: u32) -> &Lifetimes {
+        &self.lifetimes[site as usize]
+    }
+
     /// What `free` took is live again.
     pub fn restore(&mut self, site: u32, bytes: u64, count: u64) {
         let figures = &mut self.sites[site as usize];
@@ -170,8 +220,9 @@ impl Sites {
         }
     }
 
-    /// Ends the timelines at `now`.
+    /// Ends the timelines at `now`, and counts what waits to be counted.
     pub fn finish(&mut self, now: i64) {
+        self.count_lifetimes();
         self.timeline.finish(now, &mut self.sites);
     }
 
@@ -182,6 +233,16 @@ impl Sites {
     /// Width of the timeline's buckets in nanoseconds.
     pub fn bucket_ns(&self) -> i64 {
         self.timeline.bucket_ns()
+    }
+
+    /// The buckets of the timeline in which a site changed.
+    pub fn changed_in(&self, site: u32) -> impl Iterator<Item = u32> {
+        self.timeline.changed_in(site)
+    }
+
+    /// When a bucket of the timeline ends: nanoseconds of the trace's clock.
+    pub fn bucket_end(&self, bucket: u32) -> i64 {
+        self.timeline.bucket_end(bucket)
     }
 
     /// The timeline of a site, see [`Timeline::points`].

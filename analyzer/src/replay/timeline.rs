@@ -96,11 +96,10 @@ impl Timeline {
         let Some(samples) = self.samples.get(site as usize) else {
             return Vec::new();
         };
-        let start = self.start.unwrap_or_default();
         let mut points: Vec<Point> = samples
             .iter()
             .map(|sample| Point {
-                at: (start + (i64::from(sample.bucket) + 1) * self.width).min(self.end),
+                at: self.bucket_end(sample.bucket).min(self.end),
                 bytes: sample.bytes,
                 count: u64::from(sample.count),
             })
@@ -114,6 +113,17 @@ impl Timeline {
         points
     }
 
+    /// The buckets in which a site changed.
+    pub fn changed_in(&self, site: u32) -> impl Iterator<Item = u32> {
+        let samples = self.samples.get(site as usize);
+        samples.into_iter().flatten().map(|sample| sample.bucket)
+    }
+
+    /// When a bucket ends: nanoseconds of the trace's clock.
+    pub fn bucket_end(&self, bucket: u32) -> i64 {
+        self.start.unwrap_or_default() + (i64::from(bucket) + 1) * self.width
+    }
+
     fn note_touched(&mut self, sites: &mut [Site]) {
         for site in self.touched.drain(..) {
             let index = site as usize;
@@ -124,7 +134,13 @@ impl Timeline {
             if index >= self.samples.len() {
                 self.samples.resize(index + 1, Vec::new());
             }
-            self.samples[index].push(Sample {
+            let samples = &mut self.samples[index];
+            // Doubling would leave half of it empty: the timelines of many sites would take twice
+            // their memory.
+            if samples.len() == samples.capacity() {
+                samples.reserve_exact((samples.len() / 2).clamp(4, 16));
+            }
+            samples.push(Sample {
                 bucket: self.bucket as u32,
                 count: u32::try_from(figures.count).unwrap_or(u32::MAX),
                 bytes: figures.bytes,

@@ -19,33 +19,35 @@ use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
 use crate::replay::{Estimate, Estimated, Estimates};
 use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
-use crate::verdict::verdict;
+use crate::verdict::{Judgement, judge};
 
 /// The report on a replayed trace. `path` is shown as given.
 pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::Result<Report> {
-    let tables = Tables::new(&analysis.replay, analysis.at, &selection.filter)?;
+    let tables = Tables::new(&analysis.replay, analysis.at, &selection.filter);
     let mut rows = tables.stacks(selection.top, selection.idle)?;
     rows.retain(|row| selection.min_bytes.is_none_or(|min| row.bytes >= min));
     let mut ages: HashMap<u32, Vec<AgeRow>> = HashMap::new();
-    for row in tables.ages(&rows)? {
+    for row in tables.ages(&rows) {
         ages.entry(row.site).or_default().push(row);
     }
     let mut allocations: HashMap<u32, Vec<AllocationRow>> = HashMap::new();
     if selection.allocations {
-        for row in tables.allocations(&rows)? {
+        for row in tables.allocations(&rows) {
             allocations.entry(row.site).or_default().push(row);
         }
     }
-    let outstanding: HashMap<u32, Estimate> = tables.estimates(&rows)?.into_iter().collect();
+    let outstanding: HashMap<u32, Estimate> = tables.estimates(&rows).into_iter().collect();
     let lost = analysis.recording.lost_releases();
     let mut uncertain: HashMap<u32, Uncertain> = HashMap::new();
     if let Some(lost) = lost {
-        for (site, bytes, count) in tables.born_until(&rows, lost.until)? {
+        for (site, bytes, count) in tables.born_until(&rows, lost.until) {
             uncertain.insert(site, Uncertain { bytes, count });
         }
     }
-    let stacks = rows.iter().map(|row| {
-        let mut stack = stack(analysis, row);
+    let sites: Vec<u32> = rows.iter().map(|row| row.site).collect();
+    let judged = judge(&analysis.replay, analysis.at, &sites);
+    let stacks = rows.iter().zip(&judged).map(|(row, judgement)| {
+        let mut stack = stack(analysis, row, judgement);
         stack.estimated = estimated(analysis, row, outstanding.get(&row.site));
         stack.uncertain = lost.map(|_| uncertain.remove(&row.site).unwrap_or_default());
         stack.age_histogram = ages
@@ -69,7 +71,7 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
         domains: domains(analysis),
         stacks,
         at_wall_ns: memleak_trace::wall::wall_ns(&analysis.header.clock, analysis.at),
-        stacks_outstanding: tables.outstanding_stacks()?,
+        stacks_outstanding: tables.outstanding_stacks(),
     })
 }
 
@@ -230,7 +232,7 @@ fn heap_site(analysis: &Analysis, index: u32) -> Option<(&Estimates, Estimated)>
     (site.op.domain() == Some(Domain::Heap)).then(|| (estimates, estimates.site(index)))
 }
 
-fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
+fn stack(analysis: &Analysis, row: &StackRow, judgement: &Judgement) -> StackReport {
     let sites = analysis.replay.sites();
     let site = sites.as_slice()[row.site as usize];
     let stack = site.stack.and_then(|id| analysis.recording.stack_of(id));
@@ -266,7 +268,8 @@ fn stack(analysis: &Analysis, row: &StackRow) -> StackReport {
             .site(row.site)
             .filter(|_| site.op.domain().is_some_and(Domain::is_kernel))
             .map(|known| kernel::stack(known, row.taken)),
-        verdict: verdict(&points, sites.bucket_ns()),
+        verdict: judgement.verdict,
+        verdict_evidence: judgement.evidence,
         end: stack.map_or(MISSING, |stack| stack.end.name()),
         frames,
         age_histogram: Vec::new(),

@@ -26,7 +26,7 @@ pub use stack_ends::StackEnds;
 use crate::estimate::Interval;
 use crate::filter::{Filter, Shown};
 use crate::recording::Resident;
-use crate::verdict::Verdict;
+use crate::verdict::{Evidence, Verdict};
 
 /// What a report shows.
 #[derive(Clone, Debug, Default)]
@@ -251,8 +251,9 @@ pub struct StackReport {
     pub suppressed: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<KernelStack>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// `None`: too little was seen, see the evidence.
     pub verdict: Option<Verdict>,
+    pub verdict_evidence: Evidence,
     /// Why the stack ends where it does.
     pub end: &'static str,
     /// Leaf first.

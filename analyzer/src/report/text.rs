@@ -176,7 +176,8 @@ fn remarks(stack: &StackReport) -> String {
         ));
     }
     if let Some(verdict) = stack.verdict {
-        remarks.push(verdict.name().to_owned());
+        let evidence = stack.verdict_evidence.in_words();
+        remarks.push(format!("{}: {evidence}", verdict.name()));
     }
     if !stack.frames.is_empty() && stack.end != memleak_trace::StackEnd::Complete.name() {
         remarks.push(format!("stack cut short: {}", stack.end));
