@@ -28,6 +28,8 @@ pub struct Usage(&'static str);
 
 /// Stacks shown as text unless asked otherwise; memleak's default.
 const TEXT_TOP: u32 = 10;
+/// The largest stacks have a verdict as text, so that a small one that grows is told of too.
+const TEXT_JUDGED: u32 = 1000;
 
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -103,6 +105,7 @@ fn report(arguments: &ReportArguments) -> anyhow::Result<()> {
         Format::Text => {
             let style = report::text::Style {
                 combined_only: arguments.combined_only,
+                terminal: output.terminal_columns(),
             };
             report::text::write_all(&reports, style, out)
         }
@@ -137,7 +140,11 @@ fn judged_report(
         filter,
         min_bytes: options.min_bytes,
         // The gate judges every stack, and suppressions are found by names.
-        top: top.filter(|_| !judged),
+        top: match is_text {
+            _ if judged => None,
+            true => top.map(|top| top.max(TEXT_JUDGED)),
+            false => top,
+        },
         idle: arguments.format == Format::Json,
         allocations: arguments.show_allocs,
     };
@@ -146,7 +153,7 @@ fn judged_report(
         stack.suppressed = suppressions.reason(&stack.frames).map(str::to_owned);
     }
     let tripped = gate::check(&report, &arguments.fail_on)?;
-    if judged {
+    if judged || is_text {
         report.cut(top);
     }
     Ok((report, tripped))

@@ -1,7 +1,7 @@
 //! Where results go: stdout, or a file that must not be destroyed by mistake.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
@@ -57,6 +57,26 @@ impl Output {
 }
 
 impl Output {
+    /// Columns of the terminal that it is, 80 if that does not know; nothing if it is none.
+    pub fn terminal_columns(&self) -> Option<usize> {
+        let is_terminal = matches!(self, Output::Stdout) && std::io::stdout().is_terminal();
+        if !is_terminal {
+            return None;
+        }
+        let mut size = libc::winsize {
+            ws_row: 0,
+            ws_col: 0,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // SAFETY: the kernel fills `size`, which has the type that TIOCGWINSZ asks for.
+        let status = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+        Some(match (status, size.ws_col) {
+            (0, columns) if columns > 0 => columns.into(),
+            _ => 80,
+        })
+    }
+
     /// The file itself, for those who write other things than text; stdout has none.
     pub fn create(&self) -> anyhow::Result<File> {
         match self {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use memleak_trace::Domain;
+use memleak_trace::{Domain, wall};
 
 use super::estimates;
 use super::frames::frames;
@@ -70,20 +70,21 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
         filters: selection.shown,
         domains: domains(analysis),
         stacks,
-        at_wall_ns: memleak_trace::wall::wall_ns(&analysis.header.clock, analysis.at),
+        at_wall_ns: wall::wall_ns(&analysis.header.clock, analysis.at),
         stacks_outstanding: tables.outstanding_stacks(),
+        growing_further: Vec::new(),
     })
 }
 
 /// What was recorded, and how good the trace is.
 pub fn trace(path: &Path, analysis: &Analysis) -> Trace {
     let recording = &analysis.recording;
-    let started = memleak_trace::wall::wall_ns(&analysis.header.clock, recording.start());
+    let started = wall::wall_ns(&analysis.header.clock, recording.start());
     let anomalies = analysis.replay.anomalies();
     Trace {
         path: path.display().to_string(),
         parts: parts(analysis),
-        started: memleak_trace::wall::utc(started),
+        started: wall::utc(started),
         duration_ns: since_start(analysis, recording.end()),
         events: recording.events,
         complete: analysis.condition.complete,
@@ -201,6 +202,7 @@ fn domains(analysis: &Analysis) -> BTreeMap<&'static str, Figures> {
             total_count: account.total_count,
             peak_bytes: account.peak_bytes,
             peak_at_ns: since_start(analysis, account.peak_at),
+            peak_at: wall::utc(wall::wall_ns(&analysis.header.clock, account.peak_at)),
             estimated: analysis
                 .replay
                 .estimates()

@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Frame, Report};
 use crate::views::table::csv_line;
 
-const HEADER: [&str; 14] = [
+const HEADER: [&str; 17] = [
     "domain",
     "op",
     "pid",
@@ -16,6 +16,9 @@ const HEADER: [&str; 14] = [
     "total_count",
     "oldest_age_ns",
     "youngest_age_ns",
+    "growth_bytes_per_second",
+    "growth_low",
+    "growth_high",
     "verdict",
     "end",
     "suppressed",
@@ -27,6 +30,7 @@ pub fn write(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
     csv_line(HEADER.into_iter().map(str::to_owned), out)?;
     for stack in &report.stacks {
         let number = |value: Option<u64>| value.map(|n| n.to_string()).unwrap_or_default();
+        let real = |value: Option<f64>| value.map(|n| n.to_string()).unwrap_or_default();
         let frames: Vec<String> = stack.frames.iter().map(Frame::name).collect();
         let cells = [
             stack.domain.to_owned(),
@@ -39,6 +43,9 @@ pub fn write(report: &Report, out: &mut dyn Write) -> anyhow::Result<()> {
             stack.total_count.to_string(),
             number(stack.oldest_age_ns),
             number(stack.youngest_age_ns),
+            real(stack.verdict_evidence.slope_bytes_per_second),
+            real(stack.verdict_evidence.slope_low),
+            real(stack.verdict_evidence.slope_high),
             stack
                 .verdict
                 .map_or("", |verdict| verdict.name())

@@ -9,6 +9,10 @@ mod frames;
 pub mod json;
 mod kernel;
 mod label;
+mod overview;
+mod own_code;
+mod resident;
+mod sparkline;
 mod stack_ends;
 mod summary;
 pub mod text;
@@ -44,17 +48,32 @@ pub struct Selection {
     pub allocations: bool,
 }
 
+/// Growing stacks told of although they are behind the cut.
+const FURTHER: usize = 3;
+
 impl Report {
-    /// Leaves out what was suppressed last, and all but the first `top` of the others.
+    /// Puts what was suppressed last, and leaves out all but the first `top` of the others; the first growing
+    /// ones among these are kept apart.
     pub fn cut(&mut self, top: Option<u32>) {
-        let limit = top.map_or(usize::MAX, |top| top as usize);
         let (suppressed, mut stacks): (Vec<_>, Vec<_>) = std::mem::take(&mut self.stacks)
             .into_iter()
             .partition(|stack| stack.suppressed.is_some());
         self.stacks_outstanding -= suppressed.iter().filter(|stack| stack.count > 0).count();
-        stacks.truncate(limit);
+        let top = top.map_or(stacks.len(), |top| stacks.len().min(top as usize));
+        let further = (top + 1..).zip(stacks.drain(top..));
+        let growing = further.filter(|(_, stack)| stack.verdict == Some(Verdict::Growing));
+        self.growing_further = growing.take(FURTHER).collect();
         stacks.extend(suppressed);
         self.stacks = stacks;
+    }
+
+    /// The stacks shown in full: those that are not suppressed, which stand first.
+    fn unsuppressed(&self) -> &[StackReport] {
+        let suppressed = self
+            .stacks
+            .iter()
+            .position(|stack| stack.suppressed.is_some());
+        &self.stacks[..suppressed.unwrap_or(self.stacks.len())]
     }
 }
 
@@ -74,6 +93,9 @@ pub struct Report {
     /// Stacks with something outstanding that passes the filters, before the cut.
     #[serde(skip)]
     pub stacks_outstanding: usize,
+    /// Stacks behind the cut that grow, with their ranks.
+    #[serde(skip)]
+    pub growing_further: Vec<(usize, StackReport)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +217,8 @@ pub struct Figures {
     pub total_count: u64,
     pub peak_bytes: u64,
     pub peak_at_ns: u64,
+    /// The same moment on the wall clock, in UTC.
+    pub peak_at: String,
     /// Of a sample; `None`: the figures are exact.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub estimated: Option<DomainEstimate>,

@@ -3,19 +3,16 @@
 use memleak_trace::selection::Sampling;
 
 use super::stack_ends::MISSING;
-use super::{DomainEstimate, Figures, Losses, Report, ResidentReport, kernel, wall};
+use super::{DomainEstimate, Figures, Losses, Report, kernel, resident, wall};
 use crate::units::{show_count, show_duration, show_size};
 
-/// The lines of the summary.
+/// Processes named; the rest is told as a number.
+const PROCESSES: usize = 5;
+
+/// What must be read before any figure, and the figures of the domains.
 pub fn lines(report: &Report) -> Vec<String> {
-    let mut lines = vec![recorded(report)];
-    lines.extend(report.trace.processes.iter().map(|process| {
-        let exit = process
-            .exit
-            .map(|exit| format!(", exited with {exit}"))
-            .unwrap_or_default();
-        format!("process {}: {}{exit}", process.pid, process.command)
-    }));
+    let mut lines = recorded(report);
+    lines.extend(processes(report));
     lines.push(condition(report));
     lines.extend(
         report
@@ -28,29 +25,43 @@ pub fn lines(report: &Report) -> Vec<String> {
     lines.extend(tallies(&report.trace.lost));
     lines.extend(touched(report));
     lines.extend(selection(&report.trace.selection));
-    lines.push(stacks(report));
-    lines.extend(defects(&report.trace.defects));
-    lines.extend(anomalies(report));
     for (domain, figures) in &report.domains {
-        lines.push(self::figures(domain, figures));
+        lines.extend(self::figures(report, domain, figures));
         lines.extend(figures.estimated.as_ref().map(estimated));
     }
-    lines.extend(unpaired(report));
-    lines.extend(coverage(report));
-    lines.extend(report.trace.resident.iter().map(resident));
-    if !report.trace.resident.is_empty() {
-        lines.push(
-            "  (anonymous memory above the outstanding heap is blocks older than the recording, free memory \
-             that the allocator keeps, its overhead, and thread stacks)"
-                .to_owned(),
-        );
-    }
+    lines.extend(resident::lines(report));
     lines.extend(moment(report));
     lines.extend(filters(report));
     lines
 }
 
-fn recorded(report: &Report) -> String {
+/// What helps to judge the figures, and is no loss.
+pub fn notes(report: &Report) -> Vec<String> {
+    let mut notes = vec![stacks(report)];
+    notes.extend(defects(&report.trace.defects));
+    notes.extend(anomalies(report));
+    notes.extend(unpaired(report));
+    notes.extend(coverage(report));
+    notes
+}
+
+fn processes(report: &Report) -> Vec<String> {
+    let all = &report.trace.processes;
+    let named = all.iter().take(PROCESSES).map(|process| {
+        let exit = process
+            .exit
+            .map(|exit| format!(", exited with {exit}"))
+            .unwrap_or_default();
+        format!("process {}: {}{exit}", process.pid, process.command)
+    });
+    let mut lines: Vec<String> = named.collect();
+    if let Some(more) = all.len().checked_sub(PROCESSES).filter(|more| *more > 0) {
+        lines.push(format!("(and {more} more processes; JSON names them all)"));
+    }
+    lines
+}
+
+fn recorded(report: &Report) -> Vec<String> {
     let trace = &report.trace;
     let ended = trace
         .end_reason
@@ -58,15 +69,18 @@ fn recorded(report: &Report) -> String {
         .map(|reason| format!(" ({reason})"))
         .unwrap_or_default();
     let (hour, minute, second) = wall::local_time(trace.started_wall_ns);
-    format!(
-        "{}: {} events in {}{ended}, started {} ({hour:02}:{minute:02}:{second:02} here), kernel {} {}",
-        trace.path,
-        show_count(trace.events),
-        show_duration(trace.duration_ns),
-        trace.started,
-        trace.kernel,
-        trace.architecture,
-    )
+    vec![
+        format!(
+            "{}: {} events in {}{ended}",
+            trace.path,
+            show_count(trace.events),
+            show_duration(trace.duration_ns),
+        ),
+        format!(
+            "started {} ({hour:02}:{minute:02}:{second:02} here), kernel {} {}",
+            trace.started, trace.kernel, trace.architecture,
+        ),
+    ]
 }
 
 fn condition(report: &Report) -> String {
@@ -268,22 +282,29 @@ fn anomalies(report: &Report) -> Vec<String> {
         .collect()
 }
 
-fn figures(domain: &str, figures: &Figures) -> String {
+fn figures(report: &Report, domain: &str, figures: &Figures) -> [String; 2] {
     let taken = figures
         .kernel
         .as_ref()
         .map(|known| kernel::show_taken(domain, figures.bytes, known.taken_bytes))
         .filter(|words| !words.is_empty())
         .map_or_else(String::new, |words| format!(" ({words})"));
-    format!(
-        "{domain}: {} bytes in {} allocations outstanding{taken}; at most {} (after {}); {} in {} allocations in all",
-        figures.bytes,
-        figures.count,
-        show_size(figures.peak_bytes),
-        show_duration(figures.peak_at_ns),
-        show_size(figures.total_bytes),
-        show_count(figures.total_count),
-    )
+    let peak_at = i64::try_from(figures.peak_at_ns).unwrap_or(i64::MAX);
+    let peak_wall = report.trace.started_wall_ns.saturating_add(peak_at);
+    let (hour, minute, second) = wall::local_time(peak_wall);
+    [
+        format!(
+            "{domain}: {} bytes in {} allocations outstanding{taken}",
+            figures.bytes, figures.count,
+        ),
+        format!(
+            "  at most {} at {hour:02}:{minute:02}:{second:02} (after {}); {} in {} allocations in all",
+            show_size(figures.peak_bytes),
+            show_duration(figures.peak_at_ns),
+            show_size(figures.total_bytes),
+            show_count(figures.total_count),
+        ),
+    ]
 }
 
 /// What could not be paired in the kernel, by domain.
@@ -302,24 +323,6 @@ fn coverage(report: &Report) -> Vec<String> {
     sentences
         .map(|sentence| format!("coverage: {sentence}"))
         .collect()
-}
-
-fn resident(resident: &ResidentReport) -> String {
-    let now = &resident.now;
-    let before = resident.at_start.anonymous_bytes;
-    let (sign, change) = match now.anonymous_bytes.checked_sub(before) {
-        Some(growth) => ('+', growth),
-        None => ('-', before - now.anonymous_bytes),
-    };
-    format!(
-        "resident memory of {}: {} anonymous ({sign}{} since the start), {} file, {} shared, {} in all",
-        resident.pid,
-        show_size(now.anonymous_bytes),
-        show_size(change),
-        show_size(now.file_bytes),
-        show_size(now.shared_bytes),
-        show_size(now.total()),
-    )
 }
 
 fn moment(report: &Report) -> Option<String> {

@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use super::{Frame, Report, StackReport, summary, wall};
-use crate::units::show_duration;
+use super::{Frame, Report, StackReport, overview, summary, wall};
+use crate::units::{show_duration, show_size};
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Style {
     /// Only memleak's lines per stack: no ages, no verdict.
     pub combined_only: bool,
+    /// Columns of the terminal that it is for.
+    pub terminal: Option<usize>,
 }
 
 /// Writes the reports of several recordings, an empty line between two.
@@ -30,12 +32,14 @@ pub fn write(report: &Report, style: Style, out: &mut dyn Write) -> anyhow::Resu
         writeln!(out, "{line}")?;
     }
     writeln!(out)?;
-    // Suppressed stacks stand last.
-    let shown = report
-        .stacks
-        .iter()
-        .take_while(|stack| stack.suppressed.is_none())
-        .count();
+    let shown = report.unsuppressed().len();
+    if !style.combined_only {
+        overview::write(report, style.terminal, out)?;
+    }
+    for note in summary::notes(report) {
+        writeln!(out, "{note}")?;
+    }
+    writeln!(out)?;
     let (hour, minute, second) = wall::local_time(report.at_wall_ns);
     writeln!(
         out,
@@ -142,8 +146,10 @@ fn remarks(stack: &StackReport) -> String {
     }];
     remarks.extend(stack.label.map(str::to_owned));
     remarks.push(format!(
-        "{} of {} allocated",
-        stack.count, stack.total_count
+        "{} of {} allocated, {} in all",
+        stack.count,
+        stack.total_count,
+        show_size(stack.total_bytes)
     ));
     if let Some(estimated) = &stack.estimated {
         let (low, high) = estimated.bytes;

@@ -80,25 +80,38 @@ impl Evidence {
             Reason::UnchangedSinceStart | Reason::StoppedChanging => {
                 format!("unchanged for the last {unchanged} of {span}")
             }
-            Reason::FallsToZero => "falls to nothing again and again".to_owned(),
+            Reason::FallsToZero => format!("falls to nothing again and again, {}", slope()),
             Reason::Rises | Reason::BeganToRise => slope(),
             Reason::StoppedRising | Reason::Slows => {
                 let [second, third, last] = self.gain_bytes.unwrap_or_default().map(bytes);
-                format!("gained {second}, {third}, {last} in the last three quarters of {span}")
+                let slope = slope();
+                format!(
+                    "gained {second}, {third}, {last} in the last three quarters of {span}, {slope}"
+                )
             }
             Reason::SurvivorsAccumulate => format!(
-                "{} are older than {}, which only {} of {} freed ones reached",
+                "{} are older than {}, which only {} of {} freed ones reached, {}",
                 self.survivors.unwrap_or(0),
                 show_duration(self.lifetime_p99_ns.unwrap_or(0).saturating_mul(4)),
                 self.freed_as_old.unwrap_or(0),
                 self.freed,
+                slope(),
             ),
             Reason::FreedSoon => format!(
-                "99 % of {} freed ones lived less than {}",
+                "99 % of {} freed ones lived less than {}, {}",
                 self.freed,
-                show_duration(self.lifetime_p99_ns.unwrap_or(0))
+                show_duration(self.lifetime_p99_ns.unwrap_or(0)),
+                slope(),
             ),
             Reason::Level => format!("level over {span}, {}", slope()),
+        }
+    }
+
+    /// Growth per second: `+1.2 KiB`. Nothing where no slope could be found.
+    pub fn growth(&self) -> Option<String> {
+        match self.reason {
+            Reason::UnchangedSinceStart | Reason::StoppedChanging => Some(bytes(0.0)),
+            _ => self.slope_bytes_per_second.map(bytes),
         }
     }
 
