@@ -64,6 +64,17 @@ pub struct Progress {
     pub bytes: std::sync::atomic::AtomicU64,
 }
 
+/// Where events go, and what helps to describe them.
+pub struct Sink {
+    pub writer: Parts,
+    /// Prints a line per event, too.
+    pub live: Option<Live>,
+    /// Command lines of programs that begin while recording.
+    pub commands: Arc<Commands>,
+    /// Cuts kernel stacks.
+    pub cut: LeafCut,
+}
+
 /// The encoding thread.
 #[derive(Debug)]
 pub struct Encoder {
@@ -75,37 +86,19 @@ pub struct Encoder {
 const IDLE: Duration = Duration::from_millis(100);
 
 impl Encoder {
-    /// Starts to encode what comes through `chunks`; findings go to `findings`, and a line per event
-    /// to `live`.
+    /// Starts to encode what comes through `chunks` into `sink`; findings go to `findings`.
     pub fn start(
-        writer: Parts,
-        live: Option<Live>,
+        sink: Sink,
         chunks: Receiver<Chunk>,
         findings: Sender<Finding>,
         progress: Arc<Progress>,
-        commands: Arc<Commands>,
     ) -> std::io::Result<Encoder> {
-        Encoder::start_with_kernel(
+        let Sink {
             writer,
             live,
-            chunks,
-            findings,
-            progress,
             commands,
-            LeafCut::default(),
-        )
-    }
-
-    /// As [`Encoder::start`], where the kernel is recorded too: its stacks are cut by `cut`.
-    pub fn start_with_kernel(
-        writer: Parts,
-        live: Option<Live>,
-        chunks: Receiver<Chunk>,
-        findings: Sender<Finding>,
-        progress: Arc<Progress>,
-        commands: Arc<Commands>,
-        cut: LeafCut,
-    ) -> std::io::Result<Encoder> {
+            cut,
+        } = sink;
         let (notes, incoming) = crossbeam_channel::unbounded();
         let interner = match writer.rotates() {
             true => Interner::for_parts(),

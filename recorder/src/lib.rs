@@ -31,6 +31,7 @@ pub mod output;
 pub mod overflow;
 pub mod parts;
 pub mod past;
+pub mod pipeline;
 pub mod preflight;
 pub mod process;
 pub mod prologue;

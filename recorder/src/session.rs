@@ -1,55 +1,41 @@
-//! A recording under way: the probes, and the threads between ring and file.
+//! A recording of programs under way: their probes, and what comes from them.
 
 use std::collections::HashSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::Receiver;
 use memleak_trace::header::{self, Header, Machine, VERSION};
 use memleak_trace::{Description, Note, Selection};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
 use crate::command::Command;
-use crate::drain::{Drain, Relief};
-use crate::encode::{Encoder, Finding, Progress, Written};
+use crate::encode::{Finding, Sink, Written};
+use crate::kernel_mode::leaf_cut::LeafCut;
 use crate::layout::Recording;
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::overflow::OnOverflow;
 use crate::parts::Parts;
+use crate::pipeline::{Pipeline, Source};
 use crate::preflight::target::{Target, living_thread};
 use crate::process::Process;
-use crate::ring_fill::RingFill;
 use crate::stops::Stops;
-use crate::symbolize::Symbolizer;
 use crate::talk::say;
 use crate::{clocks, ending, preflight, rss, status};
 
-/// Chunks that wait between ring and encoder, 4 MiB at most: it is the ring that waits for a slow
-/// disk.
+/// 4 MiB.
 const WAITING_CHUNKS: usize = 16;
-
-/// Losses are told in windows of this length.
-const LEDGER_WINDOW_NS: i64 = 500_000_000;
 
 /// Everything is ready to record, or recording.
 pub struct Session {
     attachment: Attachment,
-    ring_fill: RingFill,
-    ring_bytes: u64,
+    pipeline: Pipeline,
     on_overflow: OnOverflow,
     stops: Arc<Stops>,
-    drain: Drain,
-    encoder: Encoder,
-    findings: Receiver<Finding>,
-    progress: Arc<Progress>,
-    symbolizer: Symbolizer,
-    ledger: Ledger,
     /// The ends of processes, to be written when everything they did is, unless the ring told them.
     ended: Vec<Note>,
     /// Processes whose end the ring told, and that [`Session::ended`] was not called for.
@@ -106,45 +92,30 @@ impl Session {
         let clock = header.clock;
         let writer = Parts::create(path, header, options.force, options.rotation)?;
 
-        let ring = attachment.kernel().take_ring()?;
-        let ring_fill = RingFill::map(ring.as_fd(), page_size as usize)
-            .context("cannot map the ring's positions")?;
-        let (chunks, encoded) = crossbeam_channel::bounded(WAITING_CHUNKS);
-        let (found, findings) = crossbeam_channel::unbounded();
-        let progress = Arc::new(Progress::default());
-        let live = match options.live {
-            true => Some(Live::start(clock).context("cannot start the printer's thread")?),
-            false => None,
-        };
-        let commands = attachment.commands();
-        let progress_of = Arc::clone(&progress);
-        let encoder = Encoder::start(writer, live, encoded, found, progress_of, commands)
-            .context("cannot start the encoder's thread")?;
         let stops = attachment.stops();
-        let relief = match options.on_overflow {
-            OnOverflow::Pause => Some(Relief {
-                stops: Arc::clone(&stops),
-                fill: RingFill::map(ring.as_fd(), page_size as usize)
-                    .context("cannot map the ring's positions")?,
-                below: OnOverflow::continue_below(ring_bytes),
-            }),
-            OnOverflow::Drop | OnOverflow::Abort => None,
-        };
-        let drain =
-            Drain::start(ring, chunks, relief).context("cannot start the drain's thread")?;
-        let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
+        let pipeline = Pipeline::start(
+            Source {
+                ring: attachment.kernel().take_ring()?,
+                ring_bytes,
+                page_size,
+                paused: (options.on_overflow == OnOverflow::Pause).then(|| Arc::clone(&stops)),
+                waiting_chunks: WAITING_CHUNKS,
+            },
+            Sink {
+                writer,
+                live: match options.live {
+                    true => Some(Live::start(clock).context("cannot start the printer's thread")?),
+                    false => None,
+                },
+                commands: attachment.commands(),
+                cut: LeafCut::default(),
+            },
+        )?;
         Ok(Some(Session {
             attachment,
-            ring_fill,
-            ring_bytes,
+            pipeline,
             on_overflow: options.on_overflow,
             stops,
-            drain,
-            encoder,
-            findings,
-            progress,
-            symbolizer,
-            ledger: Ledger::new(clocks::monotonic_ns()),
             ended: Vec::new(),
             told_ended: HashSet::new(),
         }))
@@ -185,11 +156,11 @@ impl Session {
         for module in self.attachment.opened()? {
             self.note(Description::Module(module));
         }
-        while let Ok(finding) = self.findings.try_recv() {
+        while let Some(finding) = self.pipeline.finding() {
             match finding {
                 Finding::NewFrames { space, frames } => {
                     for frame in frames {
-                        self.symbolizer.ask(self.attachment.request(space, frame));
+                        self.pipeline.ask(self.attachment.request(space, frame));
                     }
                 }
                 Finding::UnknownMapping { space, address } => {
@@ -207,18 +178,12 @@ impl Session {
                 }
             }
         }
-        for symbol in self.symbolizer.ready() {
-            self.note(Description::Symbol(symbol));
-        }
+        self.pipeline.tell_names();
         for loss in self.attachment.keep_probing() {
             self.note(loss);
         }
-        let now = clocks::monotonic_ns();
-        if now - self.ledger.last_ns() >= LEDGER_WINDOW_NS {
-            let counters = self.attachment.kernel().counters()?;
-            for loss in self.ledger.update(counters, now) {
-                self.encoder.note(loss);
-            }
+        if self.pipeline.is_window_over() {
+            self.pipeline.account(self.attachment.kernel().counters()?);
             for module in self.attachment.look_at_held()? {
                 self.note(Description::Module(module));
             }
@@ -252,7 +217,7 @@ impl Session {
 
     /// Whether the trace can no longer be written; `close` says why.
     pub fn has_failed(&self) -> bool {
-        self.encoder.has_failed()
+        self.pipeline.has_failed()
     }
 
     /// Puts the resident memory of every process into the trace.
@@ -283,14 +248,7 @@ impl Session {
 
     /// What the status line shows.
     pub fn progress(&self, elapsed: Duration) -> status::Progress {
-        status::Progress {
-            elapsed,
-            events: self.progress.events.load(Relaxed),
-            lost: self.ledger.lost(),
-            ring_used: self.ring_fill.waiting(),
-            ring_bytes: self.ring_bytes,
-            file_bytes: self.progress.bytes.load(Relaxed),
-        }
+        self.pipeline.progress(elapsed)
     }
 
     /// Closes the recording for all probes at once, empties the ring, names what is left, and
@@ -298,44 +256,31 @@ impl Session {
     pub fn close(self, reason: &str) -> anyhow::Result<Closed> {
         let Session {
             mut attachment,
-            drain,
-            encoder,
-            findings,
-            mut symbolizer,
-            mut ledger,
+            pipeline,
             ended,
             mut told_ended,
             stops,
             on_overflow,
-            ..
         } = self;
         attachment.kernel().set_recording(Recording::Closed)?;
         let closed_ns = clocks::monotonic_ns();
-        let note = |what| {
-            encoder.note(Note {
-                ts: closed_ns,
-                what,
-            })
-        };
         for process in attachment.processes() {
-            resident(&process.target).into_iter().for_each(note);
+            let resident = resident(&process.target);
+            resident.into_iter().for_each(|what| pipeline.note(what));
         }
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
         // Nobody is held from here on, and nobody will let go who is.
         stops.release_all();
-        drain.finish();
+        let mut rest = pipeline.drain(closed_ns);
         // If the encoder has failed, nobody has emptied the ring and let the target go on.
         stops.release_all();
-        for loss in ledger.update(attachment.kernel().counters()?, closed_ns) {
-            encoder.note(loss);
-        }
-        // Ends when the encoder has seen the last chunk.
-        for finding in findings {
+        rest.account(attachment.kernel().counters()?);
+        while let Some(finding) = rest.finding() {
             match finding {
                 Finding::NewFrames { space, frames } => {
                     for frame in frames {
-                        symbolizer.ask(attachment.request(space, frame));
+                        rest.ask(attachment.request(space, frame));
                     }
                 }
                 Finding::Exit { pid, .. } => {
@@ -344,19 +289,12 @@ impl Session {
                 Finding::UnknownMapping { .. } => {}
             }
         }
-        for symbol in symbolizer.close() {
-            note(Description::Symbol(symbol));
-        }
         for note in ended {
             if !told_ended.iter().any(|pid| is_end_of(&note, *pid)) {
-                encoder.note(note);
+                rest.note(note);
             }
         }
-        note(Description::Close {
-            reason: reason.to_owned(),
-        });
-        let lost = ledger.lost();
-        let written = encoder.finish()?;
+        let (written, lost) = rest.finish(reason)?;
         Ok(Closed {
             written,
             lost,
@@ -369,10 +307,7 @@ impl Session {
     }
 
     fn note(&self, what: Description) {
-        self.encoder.note(Note {
-            ts: clocks::monotonic_ns(),
-            what,
-        });
+        self.pipeline.note(what);
     }
 }
 

@@ -1,15 +1,12 @@
-//! A recording of the kernel under way: its probes, and the threads between ring and file.
+//! A recording of the kernel under way: its probes, and what comes from them.
 
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use anyhow::Context;
-use crossbeam_channel::Receiver;
 use memleak_trace::header::{Header, KernelRecording, Machine, Probe, Target, VERSION};
-use memleak_trace::{Description, FrameId, Note, Selection, SpaceId};
+use memleak_trace::{Description, FrameId, Selection, SpaceId};
 
 use super::KernelOptions;
 use super::kallsyms::Kallsyms;
@@ -18,37 +15,24 @@ use super::probes::{Facts, Probes};
 use super::table::{Place, Row};
 use super::{coverage, machine};
 use crate::cli::Options;
-use crate::drain::Drain;
-use crate::encode::{Encoder, Finding, Progress, Written};
+use crate::encode::{Finding, Sink, Written};
 use crate::layout::Recording;
-use crate::ledger::Ledger;
 use crate::overflow::OnOverflow;
 use crate::parts::Parts;
+use crate::pipeline::{Pipeline, Source};
 use crate::preflight::target;
-use crate::ring_fill::RingFill;
-use crate::symbolize::{Request, Symbolizer};
+use crate::symbolize::Request;
 use crate::talk::say;
-use crate::{clocks, output, status};
+use crate::{clocks, status};
 
-/// Chunks that wait between ring and encoder, 8 MiB at most: it is the ring that waits for a slow
-/// disk.
+/// 8 MiB.
 const WAITING_CHUNKS: usize = 32;
-
-/// Losses are told in windows of this length.
-const LEDGER_WINDOW_NS: i64 = 500_000_000;
 
 /// Everything is ready to record, or recording.
 pub struct Session {
     probes: Probes,
-    ring_fill: RingFill,
-    ring_bytes: u64,
+    pipeline: Pipeline,
     on_overflow: OnOverflow,
-    drain: Drain,
-    encoder: Encoder,
-    findings: Receiver<Finding>,
-    progress: Arc<Progress>,
-    symbolizer: Symbolizer,
-    ledger: Ledger,
     targets: Vec<Target>,
 }
 
@@ -118,37 +102,25 @@ impl Session {
             }),
         };
         let writer = Parts::create(path, header, options.force, None)?;
-        output::give_to_caller(path)?;
-
-        let ring = probes.take_ring()?;
-        let ring_fill = RingFill::map(ring.as_fd(), page_size as usize)
-            .context("cannot map the ring's positions")?;
-        let (chunks, encoded) = crossbeam_channel::bounded(WAITING_CHUNKS);
-        let (found, findings) = crossbeam_channel::unbounded();
-        let progress = Arc::new(Progress::default());
-        let encoder = Encoder::start_with_kernel(
-            writer,
-            None,
-            encoded,
-            found,
-            Arc::clone(&progress),
-            Arc::default(),
-            cut,
-        )
-        .context("cannot start the encoder's thread")?;
-        let drain = Drain::start(ring, chunks, None).context("cannot start the drain's thread")?;
-        let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
+        let pipeline = Pipeline::start(
+            Source {
+                ring: probes.take_ring()?,
+                ring_bytes: u64::from(options.ring_bytes),
+                page_size,
+                paused: None,
+                waiting_chunks: WAITING_CHUNKS,
+            },
+            Sink {
+                writer,
+                live: None,
+                commands: Arc::default(),
+                cut,
+            },
+        )?;
         Ok(Session {
             probes,
-            ring_fill,
-            ring_bytes: u64::from(options.ring_bytes),
+            pipeline,
             on_overflow: options.on_overflow,
-            drain,
-            encoder,
-            findings,
-            progress,
-            symbolizer,
-            ledger: Ledger::new(clocks::monotonic_ns()),
             targets,
         })
     }
@@ -156,33 +128,28 @@ impl Session {
     /// Opens the recording for all probes at once.
     pub fn open(&mut self) -> anyhow::Result<()> {
         for target in &self.targets {
-            self.note(Description::Process {
+            self.pipeline.note(Description::Process {
                 pid: target.pid,
                 ppid: target.ppid,
                 space: SpaceId(0),
                 command: target.command.join(" "),
             });
         }
-        self.note(Description::Open);
+        self.pipeline.note(Description::Open);
         // What happened to the probes before is none of this recording.
-        self.ledger.start(self.probes.counters()?);
+        self.pipeline.begin_ledger(self.probes.counters()?);
         self.probes.set_recording(Recording::Open)?;
         Ok(())
     }
 
     /// Does what has come up: names and losses. Never waits.
     pub fn work(&mut self) -> anyhow::Result<()> {
-        while let Ok(finding) = self.findings.try_recv() {
-            ask(&mut self.symbolizer, finding);
+        while let Some(finding) = self.pipeline.finding() {
+            requests(finding).for_each(|request| self.pipeline.ask(request));
         }
-        for symbol in self.symbolizer.ready() {
-            self.note(Description::Symbol(symbol));
-        }
-        let now = clocks::monotonic_ns();
-        if now - self.ledger.last_ns() >= LEDGER_WINDOW_NS {
-            for loss in self.ledger.update(self.probes.counters()?, now) {
-                self.encoder.note(loss);
-            }
+        self.pipeline.tell_names();
+        if self.pipeline.is_window_over() {
+            self.pipeline.account(self.probes.counters()?);
         }
         Ok(())
     }
@@ -198,78 +165,46 @@ impl Session {
 
     /// Whether the trace can no longer be written; `close` says why.
     pub fn has_failed(&self) -> bool {
-        self.encoder.has_failed()
+        self.pipeline.has_failed()
     }
 
     /// What the status line shows.
     pub fn progress(&self, elapsed: Duration) -> status::Progress {
-        status::Progress {
-            elapsed,
-            events: self.progress.events.load(Relaxed),
-            lost: self.ledger.lost(),
-            ring_used: self.ring_fill.waiting(),
-            ring_bytes: self.ring_bytes,
-            file_bytes: self.progress.bytes.load(Relaxed),
-        }
+        self.pipeline.progress(elapsed)
     }
 
     /// Closes the recording, empties the ring, names what is left, and closes the trace.
     pub fn close(self, reason: &str) -> anyhow::Result<Closed> {
         let Session {
             mut probes,
-            drain,
-            encoder,
-            findings,
-            mut symbolizer,
-            mut ledger,
+            pipeline,
             ..
         } = self;
         probes.set_recording(Recording::Closed)?;
         let closed_ns = clocks::monotonic_ns();
         // A probe that saw the recording open may still be sending.
         std::thread::sleep(Duration::from_millis(2));
-        drain.finish();
-        for loss in ledger.update(probes.counters()?, closed_ns) {
-            encoder.note(loss);
+        let mut rest = pipeline.drain(closed_ns);
+        rest.account(probes.counters()?);
+        while let Some(finding) = rest.finding() {
+            requests(finding).for_each(|request| rest.ask(request));
         }
-        let note = |what| {
-            encoder.note(Note {
-                ts: closed_ns,
-                what,
-            })
-        };
-        // Ends when the encoder has seen the last chunk.
-        for finding in findings {
-            ask(&mut symbolizer, finding);
-        }
-        for symbol in symbolizer.close() {
-            note(Description::Symbol(symbol));
-        }
-        note(Description::Close {
-            reason: reason.to_owned(),
-        });
+        let (written, lost) = rest.finish(reason)?;
         Ok(Closed {
-            lost: ledger.lost(),
+            written,
+            lost,
             untracked: probes.untracked()?,
-            written: encoder.finish()?,
         })
-    }
-
-    fn note(&self, what: Description) {
-        self.encoder.note(Note {
-            ts: clocks::monotonic_ns(),
-            what,
-        });
     }
 }
 
-/// Asks for the names of new frames; the kernel has no other findings.
-fn ask(symbolizer: &mut Symbolizer, finding: Finding) {
-    if let Finding::NewFrames { frames, .. } = finding {
-        frames
-            .into_iter()
-            .for_each(|frame| symbolizer.ask(request(frame)));
-    }
+/// The questions for the names of new frames; the kernel has no other findings.
+fn requests(finding: Finding) -> impl Iterator<Item = Request> {
+    let frames = match finding {
+        Finding::NewFrames { frames, .. } => frames,
+        _ => Vec::new(),
+    };
+    frames.into_iter().map(request)
 }
 
 fn request(frame: FrameId) -> Request {
