@@ -5,6 +5,8 @@
  * A choice is made among allocations; a free counts whoever does it: kernel objects are often freed
  * by other tasks, in RCU callbacks for example. So chosen allocations are remembered until they are
  * freed. Where the set of them is full, every free is written from then on.
+ *
+ * Which processes are chosen, is_chosen_process() knows: of kernel_pids.h, or of who includes this.
  */
 #ifndef MEMLEAK_KERNEL_CHOOSE_H
 #define MEMLEAK_KERNEL_CHOOSE_H
@@ -27,13 +29,6 @@ const volatile u32 chosen_cgroup_level = 0;
 
 static long (*bpf_get_current_comm)(void *name, u32 size) = (void *)16;
 static u64 (*bpf_get_current_ancestor_cgroup_id)(int level) = (void *)123;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 64);
-	__type(key, u32); /* tgid */
-	__type(value, u32);
-} chosen_pids SEC(".maps");
 
 /* Chosen allocations that live, by tracked_key(). Preallocated: nothing allocates in here. */
 struct {
@@ -81,7 +76,7 @@ INLINE int is_chosen(void)
 
 	if (pid == own_tgid)
 		return 0;
-	if (choose_pid && !bpf_map_lookup_elem(&chosen_pids, &pid))
+	if (choose_pid && !is_chosen_process(pid))
 		return 0;
 	if (choose_cgroup &&
 	    bpf_get_current_ancestor_cgroup_id(chosen_cgroup_level) != chosen_cgroup)

@@ -4,7 +4,13 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Object files made of `bpf/NAME.bpf.c`.
-const OBJECTS: [&str; 4] = ["memleak", "kernel_alloc", "empty", "pointer_walk"];
+const OBJECTS: [&str; 5] = [
+    "memleak",
+    "kernel_alloc",
+    "with_kernel",
+    "empty",
+    "pointer_walk",
+];
 
 fn main() -> ExitCode {
     let (Some(out), Some(root)) = (

@@ -20,6 +20,7 @@ use crate::commands::Commands;
 use crate::discover::Discovery;
 use crate::functions::Shape;
 use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
+use crate::kernel_mode::beside;
 use crate::layout::{MAX_PROCESSES, Recording, SPACE_OWN, Space};
 use crate::modules::Modules;
 use crate::openings::{Openings, hold_ns};
@@ -158,6 +159,7 @@ impl Attachment {
             hold_ns: if options.estimate { 0 } else { hold_ns() },
             follow: options.follow,
             sample_every: 0,
+            with_kernel: beside::settings(options.with_kernel.as_ref(), page_size)?,
         })
         .map_err(|error| explain(error, options.verbose))?;
         let openings = kernel.take_openings()?;
@@ -510,7 +512,7 @@ fn no_allocator(target: &Target, mapped: &[Module]) -> String {
 }
 
 /// The kernel's refusal in one sentence; its log is many pages.
-fn explain(error: KernelError, verbose: bool) -> anyhow::Error {
+pub fn explain(error: KernelError, verbose: bool) -> anyhow::Error {
     if verbose {
         return anyhow::Error::new(error);
     }

@@ -66,6 +66,8 @@ pub struct Options {
     pub remarks: Vec<String>,
     /// Record the kernel, and no programs.
     pub kernel: Option<KernelOptions>,
+    /// Record what the processes allocate in the kernel, too.
+    pub with_kernel: Option<KernelOptions>,
 }
 
 /// The values of `--on-overflow`.
@@ -141,6 +143,9 @@ EXAMPLES:
         sudo memleak-record --kernel -p 1234 -o trace.parquet
         sudo memleak-record --kernel --comm nginx --percpu -o trace.parquet
 
+    What a process allocates itself and what it causes in the kernel, in one trace:
+        sudo memleak-record -p 1234 --with-kernel -o trace.parquet
+
     Then look at what is outstanding:
         memleak-analyze trace.parquet";
 
@@ -151,10 +156,13 @@ const LONG_COMM: &str = "the kernel keeps 15 bytes of a thread's name: give the 
 
 const TOO_MANY_TARGETS: &str = "at most 64 processes can be recorded at once";
 
-const KERNEL_ONLY: &str =
-    "--percpu, --comm, --cgroup and --no-kernel-stacks are about the kernel: add --kernel";
+const KERNEL_ONLY: &str = "--percpu, --comm, --cgroup and --no-kernel-stacks are about the kernel: add --kernel or --with-kernel";
 
-const NO_COMMAND: &str = "--kernel starts no command: start it from another terminal, and choose its allocations with -p PID or --comm";
+const ALONE: &str = "--comm and --cgroup choose among all tasks, --with-kernel records those of the process: leave them out, or record the kernel alone with --kernel";
+
+const BESIDE_WHAT: &str = "--with-kernel records the kernel beside a process: name one with -p PID, or start one with -- COMMAND";
+
+const NO_COMMAND: &str = "--kernel starts no command: use --with-kernel, or start it from another terminal, and choose its allocations with -p PID or --comm";
 
 const KERNEL: &str = "Kernel";
 
@@ -190,6 +198,10 @@ struct Args {
     /// causes; frees count whoever does them.
     #[arg(long, help_heading = KERNEL)]
     kernel: bool,
+
+    /// Record what the process allocates itself, and also what it causes in the kernel, in one trace.
+    #[arg(long, help_heading = KERNEL, conflicts_with_all = ["kernel", "estimate"])]
+    with_kernel: bool,
 
     /// Percpu memory of the kernel too.
     #[arg(short = 'P', long, help_heading = KERNEL)]
@@ -335,7 +347,13 @@ where
     let about_kernel =
         args.percpu || args.comm.is_some() || args.cgroup.is_some() || args.no_kernel_stacks;
     let kernel = args.kernel || (pids.is_empty() && command.is_none());
-    if about_kernel && !kernel {
+    if args.with_kernel && kernel {
+        return refuse(ErrorKind::MissingRequiredArgument, BESIDE_WHAT);
+    }
+    if args.with_kernel && (args.comm.is_some() || args.cgroup.is_some()) {
+        return refuse(ErrorKind::ArgumentConflict, ALONE);
+    }
+    if about_kernel && !kernel && !args.with_kernel {
         return refuse(ErrorKind::MissingRequiredArgument, KERNEL_ONLY);
     }
     if args.kernel && command.is_some() {
@@ -360,7 +378,7 @@ where
         );
         return refuse(ErrorKind::ArgumentConflict, &text);
     }
-    if kernel && on_overflow == OnOverflow::Pause {
+    if (kernel || args.with_kernel) && on_overflow == OnOverflow::Pause {
         return refuse(ErrorKind::ArgumentConflict, NO_PAUSE);
     }
     if args
@@ -370,14 +388,24 @@ where
     {
         return refuse(ErrorKind::ValueValidation, LONG_COMM);
     }
-    let kernel = kernel.then(|| KernelOptions {
+    let choose = |choice| KernelOptions {
         percpu: args.percpu,
         stacks: !args.no_kernel_stacks,
-        choice: Choice {
+        choice,
+    };
+    let with_kernel = args.with_kernel.then(|| {
+        choose(Choice {
+            recorded: true,
+            ..Choice::default()
+        })
+    });
+    let kernel = kernel.then(|| {
+        choose(Choice {
             pids: pids.clone(),
             comm: args.comm,
             cgroup: args.cgroup,
-        },
+            recorded: false,
+        })
     });
     Ok(Request::Record(Options {
         pids,
@@ -397,6 +425,7 @@ where
         verbose: args.verbose,
         remarks,
         kernel,
+        with_kernel,
     }))
 }
 
@@ -564,6 +593,22 @@ mod tests {
         );
     }
 
+    /// The kernel beside programs: chosen by the processes that are recorded, whichever they are.
+    #[test]
+    fn with_kernel() {
+        assert_eq!(record("memleak-record -p 12").with_kernel, None);
+        for line in [
+            "memleak-record -p 12,13 --with-kernel -P",
+            "memleak-record --with-kernel -P --follow -- ls",
+        ] {
+            let options = record(line);
+            assert_eq!(options.kernel, None, "{line}");
+            let kernel = options.with_kernel.unwrap();
+            assert!(kernel.percpu && kernel.stacks && kernel.choice.recorded);
+            assert!(kernel.choice.pids.is_empty(), "{line}");
+        }
+    }
+
     /// Several processes, each once, in both spellings.
     #[test]
     fn several_processes() {
@@ -598,6 +643,23 @@ mod tests {
     fn refusals() {
         for (line, words) in [
             ("memleak-record -p 1 --percpu", "add --kernel"),
+            ("memleak-record --with-kernel", "beside a process"),
+            (
+                "memleak-record --with-kernel --kernel -p 1",
+                "cannot be used with",
+            ),
+            (
+                "memleak-record -p 1 --with-kernel --estimate",
+                "cannot be used with",
+            ),
+            (
+                "memleak-record -p 1 --with-kernel --comm a",
+                "leave them out",
+            ),
+            (
+                "memleak-record -p 1 --with-kernel --on-overflow pause",
+                "cannot be stopped",
+            ),
             ("memleak-record --kernel -- ls", "starts no command"),
             ("memleak-record --kernel -p 1 -c ls", "cannot be used with"),
             ("memleak-record --kernel -c ls", "starts no command"),

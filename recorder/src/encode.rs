@@ -336,14 +336,13 @@ impl State {
 
     fn event(&mut self, raw: &RawEvent) -> Result<(), EncodeError> {
         let (event, definition) = self.interned(raw);
-        self.writer.event(&event, definition.as_ref())
+        self.writer.event(&event, definition.as_ref(), None)
     }
 
     fn kernel_alloc(&mut self, raw: &RawEvent, detail: &RawDetail) -> Result<(), EncodeError> {
         let (event, definition) = self.interned(raw);
         let detail = self.names.detail(detail);
-        self.writer
-            .detailed_event(&event, definition.as_ref(), detail)
+        self.writer.event(&event, definition.as_ref(), Some(detail))
     }
 
     /// The event with its stack's number, and the stack on its first use.

@@ -15,6 +15,8 @@ use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
 use crate::functions::{PROGRAMS, Shape};
+use crate::kernel_mode::places::Places;
+use crate::kernel_mode::settings::Settings;
 use crate::layout::{
     COOKIE_EVERYWHERE, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
     Recording, SPACE_FORKED, SPACE_OWN, Space, Tally,
@@ -25,6 +27,8 @@ use crate::stops::{Stops, keys};
 use crate::{bpf_map, bpf_program};
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/memleak.bpf.o"));
+/// The same, and the probes in the kernel.
+static WITH_KERNEL: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/with_kernel.bpf.o"));
 
 /// What the kernel refused.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +92,8 @@ pub struct LoadOptions {
     /// For tests: of how many stacks one is shipped with what its walk started from
     /// ([`crate::wire::RawSample`]); 0 for none.
     pub sample_every: u32,
+    /// For probes in the kernel beside; `None`: there are none.
+    pub with_kernel: Option<Settings>,
 }
 
 /// A function to be probed, and where.
@@ -119,6 +125,8 @@ pub struct Kernel {
     second_table: std::collections::HashMap<u32, bool>,
     /// Sees children return from fork.
     return_hook: Option<RawTracePointLinkId>,
+    /// In the kernel; nothing where it is not recorded.
+    places: Places,
 }
 
 /// The programs that are not probes of functions.
@@ -155,14 +163,17 @@ impl Kernel {
         let selecting = !options.selection.is_everything();
         let chosen = options.selection.numbers();
         let exponentials = exponentials();
-        let mut ebpf = EbpfLoader::new()
+        let [counting, selecting_flag, follow] =
+            [options.counting, selecting, options.follow].map(u32::from);
+        let mut loader = EbpfLoader::new();
+        loader
             .allow_unsupported_maps()
             .map_max_entries(
                 "recorded_blocks",
                 if selecting { options.tracked_blocks } else { 1 },
             )
-            .override_global("counting", &u32::from(options.counting), true)
-            .override_global("selecting", &u32::from(selecting), true)
+            .override_global("counting", &counting, true)
+            .override_global("selecting", &selecting_flag, true)
             .override_global("least_size", &chosen.least_size, true)
             .override_global("most_size", &chosen.most_size, true)
             .override_global("sampling_threshold", &chosen.threshold, true)
@@ -174,9 +185,15 @@ impl Kernel {
             .override_global("page_size", &options.page_size, true)
             .override_global("pause_at", &options.pause_at, true)
             .override_global("hold_ns", &options.hold_ns, true)
-            .override_global("follow", &u32::from(options.follow), true)
-            .override_global("sample_every", &options.sample_every, true)
-            .load(OBJECT)?;
+            .override_global("follow", &follow, true)
+            .override_global("sample_every", &options.sample_every, true);
+        let mut ebpf = match &options.with_kernel {
+            None => loader.load(OBJECT)?,
+            Some(settings) => {
+                settings.apply(&mut loader);
+                loader.load(WITH_KERNEL)?
+            }
+        };
         for name in PROGRAMS {
             uprobe(&mut ebpf, name)?
                 .load()
@@ -198,6 +215,7 @@ impl Kernel {
             table_generation: 0,
             second_table: std::collections::HashMap::new(),
             return_hook: None,
+            places: Places::default(),
         };
         // A generation of its own: what threads remember of 0 is nothing.
         kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
@@ -227,6 +245,12 @@ impl Kernel {
                 .map_err(|source| attach_error(point, source))?;
         }
         Ok(())
+    }
+
+    /// Probes the kernel itself; only where it was loaded with that.
+    pub fn attach_places(&mut self, percpu: bool) -> Result<&Places, KernelError> {
+        self.places = Places::attach(&mut self.ebpf, percpu)?;
+        Ok(&self.places)
     }
 
     /// Watches how recorded processes end. Without OOM kills where the kernel does not tell them.
@@ -464,7 +488,11 @@ impl Kernel {
             name: "counters",
             source,
         })?;
-        Ok(Counters::from_values(&values))
+        let mut counters = Counters::from_values(&values);
+        if !self.places.attached().is_empty() {
+            self.places.count(&self.ebpf, &mut counters)?;
+        }
+        Ok(counters)
     }
 
     fn set_number(&mut self, name: &'static str, number: u32) -> Result<(), KernelError> {

@@ -105,24 +105,24 @@ impl Parts {
         self.rotating.is_some()
     }
 
-    /// Appends an event. `stack` is given with the first event of the part that uses it.
-    pub fn event(&mut self, event: &Event, stack: Option<&Stack>) -> Result<(), EncodeError> {
+    /// Appends an event. `stack` is given with the first event of the part that uses it, `detail` with
+    /// allocations in the kernel.
+    pub fn event(
+        &mut self,
+        event: &Event,
+        stack: Option<&Stack>,
+        detail: Option<Detail>,
+    ) -> Result<(), EncodeError> {
         if let (Some(rotating), Some(stack)) = (&mut self.rotating, stack) {
             for name in past::at(event.ts, rotating.past.stack(stack)) {
                 self.writer.note(&name)?;
             }
         }
-        Ok(self.writer.event(event, stack)?)
-    }
-
-    /// Appends an allocation in the kernel, whose recordings are never cut.
-    pub fn detailed_event(
-        &mut self,
-        event: &Event,
-        stack: Option<&Stack>,
-        detail: Detail,
-    ) -> Result<(), EncodeError> {
-        Ok(self.writer.detailed_event(event, stack, detail)?)
+        match detail {
+            Some(detail) => self.writer.detailed_event(event, stack, detail)?,
+            None => self.writer.event(event, stack)?,
+        }
+        Ok(())
     }
 
     /// Appends a description.

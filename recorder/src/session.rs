@@ -14,8 +14,9 @@ use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
 use crate::command::Command;
 use crate::encode::{Finding, Sink, Written};
+use crate::kernel_mode::beside::Beside;
 use crate::kernel_mode::leaf_cut::LeafCut;
-use crate::layout::Recording;
+use crate::layout::{Counters, Recording};
 use crate::ledger::Ledger;
 use crate::live::Live;
 use crate::overflow::OnOverflow;
@@ -80,8 +81,16 @@ impl Session {
             status::size(rows.bytes() as u64),
             rows.files()
         ));
+        let beside = match &options.with_kernel {
+            Some(kernel) => Some(Beside::attach(attachment.kernel(), kernel)?),
+            None => None,
+        };
         say(format_args!(
-            "page size {page_size}; kernel allocations are not recorded"
+            "page size {page_size}; {}",
+            match beside {
+                Some(_) => "what these processes allocate in the kernel is recorded, too",
+                None => "kernel allocations are not recorded",
+            }
         ));
 
         let ring_bytes = u64::from(options.ring_bytes);
@@ -89,6 +98,12 @@ impl Session {
         header.on_overflow = options.on_overflow.name().to_owned();
         header.selection = options.selection;
         header.requires = options.selection.requires();
+        let mut cut = LeafCut::default();
+        if let Some(beside) = beside {
+            header.probes.extend(beside.probes);
+            header.kernel = Some(beside.recording);
+            cut = beside.cut;
+        }
         let clock = header.clock;
         let writer = Parts::create(path, header, options.force, options.rotation)?;
 
@@ -108,7 +123,7 @@ impl Session {
                     false => None,
                 },
                 commands: attachment.commands(),
-                cut: LeafCut::default(),
+                cut,
             },
         )?;
         Ok(Some(Session {
@@ -139,6 +154,9 @@ impl Session {
         // The encoder takes notes and events as they come: this one must be in before the first
         // event is made.
         self.note(Description::Open);
+        // What interrupts took from probes in the kernel before is no loss of this recording.
+        self.pipeline
+            .begin_ledger(self.attachment.kernel().counters()?);
         for module in self.attachment.open()? {
             self.note(Description::Module(module));
         }
@@ -211,7 +229,12 @@ impl Session {
         if self.on_overflow != OnOverflow::Abort {
             return Ok(false);
         }
-        let counters = self.attachment.kernel().counters()?;
+        // Interrupts take an event from probes in the kernel now and then: no ring prevents that.
+        let counters = Counters {
+            lost_alloc_interrupted: 0,
+            lost_release_interrupted: 0,
+            ..self.attachment.kernel().counters()?
+        };
         Ok(Ledger::counts_losses(&counters))
     }
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 pub struct Choice {
     /// Processes; none: every process.
     pub pids: Vec<i32>,
+    /// The processes whose own allocations are recorded beside.
+    pub recorded: bool,
     /// A thread's name, at most [`MOST_COMM`] bytes.
     pub comm: Option<String>,
     /// A directory of the cgroup 2 hierarchy; groups below it belong to it.
@@ -49,7 +51,7 @@ pub struct Cgroup {
 impl Choice {
     /// Whether there is a choice at all.
     pub fn is_made(&self) -> bool {
-        !self.pids.is_empty() || self.comm.is_some() || self.cgroup.is_some()
+        self.recorded || !self.pids.is_empty() || self.comm.is_some() || self.cgroup.is_some()
     }
 
     /// Refuses processes that do not exist.
@@ -70,6 +72,9 @@ impl Choice {
     /// `of process 12`, `of threads named find`: what the screen says; empty if nothing is chosen.
     pub fn words(&self) -> String {
         let mut words = Vec::new();
+        if self.recorded {
+            words.push("of the recorded processes".to_owned());
+        }
         if !self.pids.is_empty() {
             let pids: Vec<String> = self.pids.iter().map(i32::to_string).collect();
             let plural = if pids.len() > 1 { "es" } else { "" };
@@ -120,7 +125,7 @@ mod tests {
         let choice = Choice {
             pids: vec![1, 2],
             comm: Some("find".to_owned()),
-            cgroup: None,
+            ..Choice::default()
         };
         assert_eq!(choice.words(), "of processes 1, 2 of threads named find");
         let missing = Choice {

@@ -1,7 +1,10 @@
 //! What a recording of the kernel can and cannot see: sentences for the header and the reports.
 
-use super::KernelOptions;
+use memleak_trace::header::KernelRecording;
+
+use super::places::Places;
 use super::table::{Place, Row};
+use super::{KernelOptions, machine};
 
 /// What holds of every kernel.
 const ALWAYS: [&str; 4] = [
@@ -11,8 +14,19 @@ const ALWAYS: [&str; 4] = [
     "the recorder's own allocations are left out, what the kernel does on its behalf (writeback, workers) is not",
 ];
 
+/// What holds where programs are probed, too.
+const WITH_PROGRAMS: &str = "the probes on programs take a little kernel memory in their name, most of it for the state of each thread (bpf_local_storage)";
+
+/// The header's part on the kernel.
+pub fn recording(places: &Places, options: &KernelOptions) -> KernelRecording {
+    KernelRecording {
+        possible_cpus: machine::possible_cpus(),
+        coverage: statement(places.attached(), places.skipped(), options),
+    }
+}
+
 /// The sentences, for what is probed and what was skipped.
-pub fn statement(probed: &[Row], skipped: &[String], options: &KernelOptions) -> Vec<String> {
+fn statement(probed: &[Row], skipped: &[String], options: &KernelOptions) -> Vec<String> {
     let mut sentences: Vec<String> = ALWAYS.map(str::to_owned).to_vec();
     let functions: Vec<&str> = probed
         .iter()
@@ -40,6 +54,9 @@ pub fn statement(probed: &[Row], skipped: &[String], options: &KernelOptions) ->
             "only allocations {} are recorded, with what interrupts allocated meanwhile; their frees count whoever did them",
             options.choice.words()
         ));
+    }
+    if options.choice.recorded {
+        sentences.push(WITH_PROGRAMS.to_owned());
     }
     sentences.extend(skipped.iter().cloned());
     sentences

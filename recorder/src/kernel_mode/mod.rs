@@ -1,11 +1,13 @@
 //! Recording the kernel's own allocations: which code path holds memory.
 //!
-//! - [`table`]: the places that are probed; [`probes`]: loads, attaches and reads them
+//! - [`table`]: the places that are probed; [`places`]: attaches and reads them
+//! - [`settings`]: what they are told; [`probes`]: the object that has nothing else
 //! - [`wire`], [`names`], [`gfp`]: from their records to the columns of the trace
 //! - [`kallsyms`], [`leaf_cut`]: names of frames, and where a stack begins
 //! - [`choice`]: whose allocations; [`coverage`]: what cannot be seen
-//! - [`session`]: a recording under way
+//! - [`session`]: a recording of the kernel alone; [`beside`]: beside that of programs
 
+pub mod beside;
 pub mod choice;
 pub mod coverage;
 pub mod gfp;
@@ -14,8 +16,10 @@ pub mod leaf_cut;
 pub mod machine;
 pub mod misses;
 pub mod names;
+pub mod places;
 pub mod probes;
 pub mod session;
+pub mod settings;
 pub mod table;
 pub mod wire;
 

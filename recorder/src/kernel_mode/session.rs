@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-use memleak_trace::header::{Header, KernelRecording, Machine, Probe, Target, VERSION};
+use memleak_trace::header::{Header, Machine, Target, VERSION};
 use memleak_trace::{Description, FrameId, Selection, SpaceId};
 
 use super::KernelOptions;
+use super::coverage;
 use super::kallsyms::Kallsyms;
 use super::leaf_cut::LeafCut;
-use super::probes::{Facts, Probes};
-use super::table::{Place, Row};
-use super::{coverage, machine};
+use super::machine::Facts;
+use super::probes::Probes;
+use super::settings::Settings;
+use crate::attachment::explain;
 use crate::cli::Options;
 use crate::encode::{Finding, Sink, Written};
 use crate::layout::Recording;
@@ -21,6 +22,7 @@ use crate::overflow::OnOverflow;
 use crate::parts::Parts;
 use crate::pipeline::{Pipeline, Source};
 use crate::preflight::target;
+use crate::session::page_size;
 use crate::symbolize::Request;
 use crate::talk::say;
 use crate::{clocks, status};
@@ -56,29 +58,18 @@ impl Session {
         kernel.choice.check()?;
         let cgroup = kernel.choice.find_cgroup()?;
         let page_size = page_size();
-        let symbols = Kallsyms::read().context("cannot read /proc/kallsyms; mount /proc")?;
-        if symbols.is_none() {
-            say(format_args!(
-                "memleak-record: this user may not see addresses of the kernel: stacks have no names; run as root, and set kernel.kptr_restrict to 0 or 1"
-            ));
-        }
-        let facts = Facts {
-            page_size,
-            possible_cpus: machine::possible_cpus(),
-            vmemmap_at: machine::vmemmap_at(symbols.as_ref()),
-            cgroup,
-        };
-        drop(symbols);
-        let mut probes = Probes::attach(options.ring_bytes, kernel, facts)
-            .map_err(|error| explain(error.into(), options.verbose))?;
-        print_probes(probes.attached(), probes.skipped());
+        let facts = Facts::read(page_size)?;
+        let settings = Settings::new(kernel, cgroup, facts);
+        let pids = &kernel.choice.pids;
+        let mut probes = Probes::attach(options.ring_bytes, &settings, pids, kernel.percpu)
+            .map_err(|error| explain(error, options.verbose))?;
+        probes.places().print();
         say(format_args!(
             "page size {page_size}; the kernel is recorded, programs are not"
         ));
-        // Read again: the probes are functions of the kernel by now.
-        let symbols = Kallsyms::read()?;
-        let cut = LeafCut::new(symbols.as_ref());
-        let targets = targets(&kernel.choice.pids);
+        // Read now: the probes are functions of the kernel by this time.
+        let cut = LeafCut::new(Kallsyms::read()?.as_ref());
+        let targets = targets(pids);
         let header = Header {
             version: VERSION,
             requires: Vec::new(),
@@ -91,15 +82,12 @@ impl Session {
             },
             clock: clocks::now(),
             targets: targets.clone(),
-            probes: probes.attached().iter().map(probe).collect(),
+            probes: probes.places().probes().collect(),
             ring_bytes: u64::from(options.ring_bytes),
             on_overflow: options.on_overflow.name().to_owned(),
             selection: Selection::default(),
             part: None,
-            kernel: Some(KernelRecording {
-                possible_cpus: facts.possible_cpus,
-                coverage: coverage::statement(probes.attached(), probes.skipped(), kernel),
-            }),
+            kernel: Some(coverage::recording(probes.places(), kernel)),
         };
         let writer = Parts::create(path, header, options.force, None)?;
         let pipeline = Pipeline::start(
@@ -225,54 +213,4 @@ fn targets(pids: &[i32]) -> Vec<Target> {
         executable: target::executable(*pid),
     };
     pids.iter().map(target).collect()
-}
-
-fn probe(row: &Row) -> Probe {
-    Probe {
-        pid: 0,
-        object: super::kallsyms::KERNEL.to_owned(),
-        function: row.place.name().to_owned(),
-        file_offset: 0,
-        displacement: 0,
-        returns: matches!(row.place, Place::Return(_)),
-    }
-}
-
-/// Says on stderr what is probed, and what the kernel does not have.
-fn print_probes(attached: &[Row], skipped: &[String]) {
-    let names = |tracepoints: bool| -> Vec<&str> {
-        attached
-            .iter()
-            .filter(|row| matches!(row.place, Place::Tracepoint(_)) == tracepoints)
-            .map(|row| row.place.name())
-            .collect()
-    };
-    say(format_args!(
-        "probing the kernel's tracepoints {}",
-        names(true).join(" ")
-    ));
-    if !names(false).is_empty() {
-        say(format_args!(
-            "probing the kernel's functions {}",
-            names(false).join(" ")
-        ));
-    }
-    for sentence in skipped {
-        say(format_args!("memleak-record: {sentence}"));
-    }
-}
-
-/// The kernel's refusal in one sentence; its log is many pages.
-fn explain(error: anyhow::Error, verbose: bool) -> anyhow::Error {
-    if verbose {
-        return error;
-    }
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    anyhow::anyhow!("{first} (the kernel's log: -v)")
-}
-
-fn page_size() -> u64 {
-    // SAFETY: sysconf has no preconditions.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }

@@ -66,6 +66,7 @@ pub fn record_until(
         hold_ns: 0,
         follow: false,
         sample_every: options.sample_every,
+        with_kernel: None,
     })
     .expect("recording needs the rights of root");
     let (rows, left_out) = discovery.mapping_rows(modules.mapped(SPACE), kernel.rows());

@@ -1,0 +1,74 @@
+//! What the probes in the kernel are told when they are loaded.
+
+use aya::EbpfLoader;
+
+use super::KernelOptions;
+use super::choice::Cgroup;
+use super::machine::Facts;
+
+/// Chosen allocations that can live at once before every free is written: 80 MiB of kernel memory.
+const TRACKED: u32 = 1 << 20;
+
+/// The constants of `bpf/kernel_*.h`.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    own_tgid: u32,
+    tracked: u32,
+    choose_pid: u32,
+    choose_comm: u32,
+    choose_cgroup: u32,
+    comm_low: u64,
+    comm_high: u64,
+    cgroup: Cgroup,
+    stacks: u32,
+    facts: Facts,
+}
+
+impl Settings {
+    /// For what was asked for on this machine.
+    pub fn new(options: &KernelOptions, cgroup: Option<Cgroup>, facts: Facts) -> Settings {
+        let choice = &options.choice;
+        let mut comm = [0u8; 16];
+        for (to, from) in comm
+            .iter_mut()
+            .zip(choice.comm.iter().flat_map(|comm| comm.bytes()))
+        {
+            *to = from;
+        }
+        let (low, high) = comm.split_at(8);
+        let word = |half: &[u8]| {
+            half.first_chunk()
+                .map_or(0, |word| u64::from_ne_bytes(*word))
+        };
+        Settings {
+            own_tgid: std::process::id(),
+            tracked: if choice.is_made() { TRACKED } else { 1 },
+            choose_pid: u32::from(choice.recorded || !choice.pids.is_empty()),
+            choose_comm: u32::from(choice.comm.is_some()),
+            choose_cgroup: u32::from(cgroup.is_some()),
+            comm_low: word(low),
+            comm_high: word(high),
+            cgroup: cgroup.unwrap_or_default(),
+            stacks: u32::from(options.stacks),
+            facts,
+        }
+    }
+
+    /// Sets them in the object that `loader` is about to load.
+    pub fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
+        loader
+            .map_max_entries("tracked", self.tracked)
+            .override_global("own_tgid", &self.own_tgid, true)
+            .override_global("choose_pid", &self.choose_pid, true)
+            .override_global("choose_comm", &self.choose_comm, true)
+            .override_global("chosen_comm_low", &self.comm_low, true)
+            .override_global("chosen_comm_high", &self.comm_high, true)
+            .override_global("choose_cgroup", &self.choose_cgroup, true)
+            .override_global("chosen_cgroup", &self.cgroup.id, true)
+            .override_global("chosen_cgroup_level", &self.cgroup.level, true)
+            .override_global("kernel_stacks", &self.stacks, true)
+            .override_global("possible_cpus", &self.facts.possible_cpus, true)
+            .override_global("vmemmap_at", &self.facts.vmemmap_at, true)
+            .override_global("kernel_page_size", &self.facts.page_size, true);
+    }
+}
