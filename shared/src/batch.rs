@@ -34,6 +34,7 @@ impl Batch {
     pub const NO_STACK: i32 = -1;
 
     /// Rows, descriptions included.
+    #[inline]
     pub fn len(&self) -> usize {
         self.ops.len()
     }
@@ -43,6 +44,7 @@ impl Batch {
     }
 
     /// The event at `row`; `None` if a description stands there or the batch is shorter.
+    #[inline(always)]
     pub fn event(&self, row: usize) -> Option<Event> {
         let op = *self.ops.get(row)?;
         let stack = self.stack_ids[row];
@@ -59,7 +61,11 @@ impl Batch {
     }
 
     /// What the allocation in the kernel at `row` tells beside its size.
+    #[inline]
     pub fn detail(&self, row: usize) -> Option<&Detail> {
+        if self.details.is_empty() {
+            return None;
+        }
         let at = self.details.binary_search_by_key(&row, |(at, _)| *at);
         at.ok().map(|at| &self.details[at].1)
     }

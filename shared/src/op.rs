@@ -40,6 +40,7 @@ impl Domain {
     }
 
     /// Whether the memory is the kernel's, whose address space has the number 0.
+    #[inline]
     pub fn is_kernel(self) -> bool {
         matches!(self, Domain::Slab | Domain::Page | Domain::Percpu)
     }
@@ -191,21 +192,25 @@ impl Op {
     }
 
     /// The name stored in the trace and shown in reports.
+    #[inline]
     pub fn name(self) -> &'static str {
         TABLE[self as usize].1
     }
 
     /// The domain of an event; `None` for a description.
+    #[inline]
     pub fn domain(self) -> Option<Domain> {
         TABLE[self as usize].2
     }
 
     /// What the replay does.
+    #[inline]
     pub fn effect(self) -> Effect {
         TABLE[self as usize].3
     }
 
     /// Whether this is an event (not a description).
+    #[inline]
     pub fn is_event(self) -> bool {
         self.effect() != Effect::Describe
     }

@@ -3,12 +3,13 @@
 //! Open addressing with linear probing and backward-shift deletion, so that there are no tombstones
 //! and the table never degrades however long the trace is. A slot is 24 bytes. Each address space has
 //! a table of its own, cut into [`PARTS`] by the hash: each grows alone and by half, so that at most
-//! a small part of the memory exists twice, and 34 to 52 bytes are taken for each live block.
+//! a small part of the memory exists twice, and 36 to 54 bytes are taken for each live block.
 //! [`Blocks::prefetch`] lets the caller hide the cache miss.
 
 use std::collections::HashMap;
 
-use super::prefetch::{advise_huge_pages, prefetch};
+use super::huge::{Slot, Zeroed};
+use super::prefetch::prefetch;
 
 /// A live heap block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,56 +28,69 @@ pub struct Block {
 const PART_BITS: u32 = 3;
 /// Parts of a table.
 const PARTS: usize = 1 << PART_BITS;
-const INITIAL_SLOTS: usize = 16;
 /// Stands for a size that needs more than 32 bits and is kept apart.
 const LARGE: u32 = u32::MAX;
 
-/// Address, birth, and in one word the size (low half) and one more than the site (high half): a
-/// vacant slot is all zero, as the kernel hands memory out.
-type Slot = [u64; 3];
+/// A slot has the hash, the birth, and in one word the size (low half) and one more than the site
+/// (high half): a vacant one is all zero, as the kernel hands memory out.
 const VACANT: Slot = [0; 3];
+
+const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// `MULTIPLIER * INVERSE` is 1: the hash tells the address.
+const INVERSE: u64 = inverse(MULTIPLIER);
+
+/// The inverse of an odd number modulo 2⁶⁴, by Newton's iteration: each step doubles the right bits,
+/// of which an odd number is its own inverse in three.
+const fn inverse(odd: u64) -> u64 {
+    let mut inverse = odd;
+    let mut right = 3;
+    while right < 64 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        right *= 2;
+    }
+    inverse
+}
 
 /// Multiplicative hashing: the high bits of the product are well mixed for the regular strides of
 /// allocators' addresses.
 #[inline]
 pub(super) fn hash(space: i32, addr: u64) -> u64 {
-    (addr ^ (space as u64).rotate_left(52)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    (addr ^ (space as u64).rotate_left(52)).wrapping_mul(MULTIPLIER)
+}
+
+/// The address of a hash.
+#[inline]
+fn addr_of(space: i32, hash: u64) -> u64 {
+    hash.wrapping_mul(INVERSE) ^ (space as u64).rotate_left(52)
 }
 
 /// The live heap blocks of all address spaces.
 #[derive(Debug, Default)]
 pub struct Blocks {
-    tables: Vec<Table>,
-    /// Where each space's table is.
+    /// [`PARTS`] for each space, in order of the spaces' places.
+    parts: Vec<Part>,
+    /// The spaces in order of first use, and where each has its place.
+    spaces: Vec<i32>,
     places: HashMap<i32, usize>,
-    /// Space and place of the table used last: most traces have one.
-    last: Option<(i32, usize)>,
+    /// Space used last, and its first part: most traces have one.
+    last: (i32, usize),
     /// Sizes of 4 GiB and more, by space and address.
     large: HashMap<(i32, u64), u64>,
-}
-
-/// The blocks of one address space.
-#[derive(Debug)]
-struct Table {
-    space: i32,
-    parts: [Part; PARTS],
 }
 
 /// The blocks whose hash begins with the part's number.
 #[derive(Debug, Default)]
 struct Part {
-    slots: Vec<Slot>,
+    slots: Zeroed,
     len: usize,
+    /// Grows when it holds so many: two thirds of the slots.
+    limit: usize,
 }
 
 impl Blocks {
     /// Live blocks.
     pub fn len(&self) -> usize {
-        self.tables
-            .iter()
-            .flat_map(|table| &table.parts)
-            .map(|part| part.len)
-            .sum()
+        self.parts.iter().map(|part| part.len).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -84,18 +98,28 @@ impl Blocks {
     }
 
     /// Adds a block; a block that was still live at its address is replaced and returned.
+    #[inline]
     pub fn insert(&mut self, block: Block) -> Option<Block> {
-        let place = self.place_or_new(block.space);
+        let first = self.first_part_or_new(block.space);
         let size = u32::try_from(block.size).unwrap_or(LARGE);
+        let hash = hash(block.space, block.addr);
         let slot = [
-            block.addr,
+            hash,
             block.born as u64,
             u64::from(block.site + 1) << 32 | u64::from(size),
         ];
-        let hash = hash(block.space, block.addr);
-        let old = self.tables[place].parts[part_of(hash)].insert(hash, slot, block.space);
+        let old = self.parts[first + part_of(hash)].insert(slot);
+        if old.is_none() && size != LARGE {
+            return None;
+        }
+        self.replaced(&block, old)
+    }
+
+    /// What is rare about a block that was put in: it replaced another one, or it is large.
+    #[cold]
+    fn replaced(&mut self, block: &Block, old: Option<Slot>) -> Option<Block> {
         let old = old.map(|slot| self.take_block(block.space, &slot));
-        if size == LARGE {
+        if block.size >= u64::from(LARGE) {
             self.large.insert((block.space, block.addr), block.size);
         }
         old
@@ -104,28 +128,28 @@ impl Blocks {
     /// The block at an address.
     pub fn get(&self, space: i32, addr: u64) -> Option<Block> {
         let hash = hash(space, addr);
-        let part = &self.tables[self.place(space)?].parts[part_of(hash)];
-        part.find(hash, addr)
+        let part = &self.parts[self.first_part(space)? + part_of(hash)];
+        part.find(hash)
             .map(|index| self.block(space, &part.slots[index]))
     }
 
     /// Takes the block at an address out.
     #[inline]
     pub fn remove(&mut self, space: i32, addr: u64) -> Option<Block> {
-        let place = self.place(space)?;
-        self.last = Some((space, place));
+        let first = self.first_part(space)?;
+        self.last = (space, first);
         let hash = hash(space, addr);
-        let slot = self.tables[place].parts[part_of(hash)].remove(hash, addr, space)?;
+        let slot = self.parts[first + part_of(hash)].remove(hash)?;
         Some(self.take_block(space, &slot))
     }
 
     /// Takes every block of an address space out (the space ended).
     pub fn remove_space(&mut self, space: i32) -> Vec<Block> {
-        let Some(place) = self.place(space) else {
+        let Some(first) = self.first_part(space) else {
             return Vec::new();
         };
-        let empty: [Part; PARTS] = Default::default();
-        let parts = std::mem::replace(&mut self.tables[place].parts, empty);
+        let parts = self.parts[first..first + PARTS].iter_mut();
+        let parts: Vec<Part> = parts.map(std::mem::take).collect();
         let ended = parts.iter().flat_map(Part::iter);
         let ended: Vec<Block> = ended.map(|slot| self.block(space, slot)).collect();
         self.large.retain(|(of, _), _| *of != space);
@@ -134,56 +158,57 @@ impl Blocks {
 
     /// The live blocks, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Block> {
-        self.tables.iter().flat_map(move |table| {
-            let slots = table.parts.iter().flat_map(Part::iter);
-            slots.map(move |slot| self.block(table.space, slot))
+        let tables = self.spaces.iter().zip(self.parts.chunks(PARTS));
+        tables.flat_map(move |(space, parts)| {
+            let slots = parts.iter().flat_map(Part::iter);
+            slots.map(move |slot| self.block(*space, slot))
         })
     }
 
     /// Asks the processor to load the slot of an address that will be looked up soon.
     #[inline]
     pub fn prefetch(&self, space: i32, addr: u64) {
-        if let Some(place) = self.place(space) {
+        if self.last.0 == space {
             let hash = hash(space, addr);
-            self.tables[place].parts[part_of(hash)].prefetch(hash);
+            if let Some(part) = self.parts.get(self.last.1 + part_of(hash)) {
+                part.prefetch(hash);
+            }
         }
     }
 
-    /// The site of the block at an address, if that is told by the slot where probing begins: a guess
-    /// for prefetching.
+    /// Index of a space's first part.
     #[inline]
-    pub fn likely_site(&self, space: i32, addr: u64) -> Option<u32> {
-        let hash = hash(space, addr);
-        let part = &self.tables[self.place(space)?].parts[part_of(hash)];
-        let slot = part.slots.get(part.home(hash))?;
-        (slot[0] == addr && slot[2] != 0).then(|| (slot[2] >> 32) as u32 - 1)
-    }
-
-    #[inline]
-    fn place(&self, space: i32) -> Option<usize> {
-        match self.last {
-            Some((last, place)) if last == space => Some(place),
-            _ => self.places.get(&space).copied(),
+    fn first_part(&self, space: i32) -> Option<usize> {
+        if self.last.0 == space && !self.parts.is_empty() {
+            return Some(self.last.1);
         }
+        self.places.get(&space).copied()
     }
 
     #[inline]
-    fn place_or_new(&mut self, space: i32) -> usize {
-        let place = self.place(space).unwrap_or_else(|| {
-            self.tables.push(Table {
-                space,
-                parts: Default::default(),
-            });
-            self.places.insert(space, self.tables.len() - 1);
-            self.tables.len() - 1
-        });
-        self.last = Some((space, place));
-        place
+    fn first_part_or_new(&mut self, space: i32) -> usize {
+        if self.last.0 == space && !self.parts.is_empty() {
+            return self.last.1;
+        }
+        self.enter(space)
+    }
+
+    #[cold]
+    fn enter(&mut self, space: i32) -> usize {
+        let next = self.parts.len();
+        let first = *self.places.entry(space).or_insert(next);
+        if first == next {
+            self.parts.resize_with(next + PARTS, Part::default);
+            self.spaces.push(space);
+        }
+        self.last = (space, first);
+        first
     }
 
     #[inline]
     fn block(&self, space: i32, slot: &Slot) -> Block {
-        let [addr, born, site_and_size] = *slot;
+        let [hash, born, site_and_size] = *slot;
+        let addr = addr_of(space, hash);
         let size = match site_and_size as u32 {
             LARGE => self
                 .large
@@ -220,117 +245,120 @@ fn part_of(hash: u64) -> usize {
 impl Part {
     /// Puts a slot in; what was at its address is returned.
     #[inline]
-    fn insert(&mut self, hash: u64, slot: Slot, space: i32) -> Option<Slot> {
-        if self.len * 10 >= self.slots.len() * 7 {
-            self.grow(space);
+    fn insert(&mut self, slot: Slot) -> Option<Slot> {
+        if self.len >= self.limit {
+            self.grow();
         }
-        let (index, found) = self.probe(hash, slot[0]);
-        let old = std::mem::replace(&mut self.slots[index], slot);
-        self.len += usize::from(!found);
-        found.then_some(old)
+        let mut index = self.home(slot[0]);
+        let slots = &mut self.slots[..];
+        loop {
+            let present = &mut slots[index];
+            if present[2] == 0 {
+                *present = slot;
+                self.len += 1;
+                return None;
+            }
+            if present[0] == slot[0] {
+                return Some(std::mem::replace(present, slot));
+            }
+            index = after(index, slots.len());
+        }
     }
 
     #[inline]
-    fn remove(&mut self, hash: u64, addr: u64, space: i32) -> Option<Slot> {
-        let index = self.find(hash, addr)?;
-        let slot = self.slots[index];
-        self.close_gap(index, space);
+    fn remove(&mut self, hash: u64) -> Option<Slot> {
+        let mut gap = self.find(hash)?;
+        let count = self.slots.len();
+        let slots = &mut self.slots[..];
+        let taken = slots[gap];
+        // The slots behind it move up over the gap, as far as their homes allow.
+        let mut index = gap;
+        loop {
+            index = after(index, count);
+            let slot = slots[index];
+            if slot[2] == 0 {
+                break;
+            }
+            let home = home(slot[0], count);
+            // Only if the gap lies between its home and its place.
+            if distance(home, index, count) >= distance(gap, index, count) {
+                slots[gap] = slot;
+                gap = index;
+            }
+        }
+        slots[gap] = VACANT;
         self.len -= 1;
-        Some(slot)
+        Some(taken)
     }
 
     #[inline]
-    fn find(&self, hash: u64, addr: u64) -> Option<usize> {
-        if self.slots.is_empty() {
-            return None;
+    fn find(&self, hash: u64) -> Option<usize> {
+        let mut index = self.home(hash);
+        let slots = &self.slots[..];
+        loop {
+            let slot = slots.get(index)?;
+            if slot[0] == hash && slot[2] != 0 {
+                return Some(index);
+            }
+            if slot[2] == 0 {
+                return None;
+            }
+            index = after(index, slots.len());
         }
-        let (index, found) = self.probe(hash, addr);
-        found.then_some(index)
     }
 
     fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| **slot != VACANT)
+        self.slots.iter().filter(|slot| slot[2] != 0)
     }
 
+    /// Asks for the two cache lines where probing mostly ends.
     #[inline]
     fn prefetch(&self, hash: u64) {
         if let Some(slot) = self.slots.get(self.home(hash)) {
             prefetch(slot);
+            prefetch(std::ptr::from_ref(slot).wrapping_byte_add(64));
         }
-    }
-
-    /// Where a hash's probing begins: its bits behind the part's number, scaled to the slots. Any
-    /// number of slots will do, and growing keeps the order.
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        let bits = hash << PART_BITS >> 32;
-        ((bits * self.slots.len() as u64) >> 32) as usize
     }
 
     #[inline]
-    fn after(&self, index: usize) -> usize {
-        if index + 1 == self.slots.len() {
-            0
-        } else {
-            index + 1
-        }
-    }
-
-    /// The slot of an address and whether it is taken, else the vacant slot where it would go.
-    #[inline]
-    fn probe(&self, hash: u64, addr: u64) -> (usize, bool) {
-        let mut index = self.home(hash);
-        loop {
-            let slot = &self.slots[index];
-            if slot[2] == 0 {
-                return (index, false);
-            }
-            if slot[0] == addr {
-                return (index, true);
-            }
-            index = self.after(index);
-        }
-    }
-
-    /// Moves the following slots up over a gap, as far as their home slots allow.
-    #[inline]
-    fn close_gap(&mut self, mut gap: usize, space: i32) {
-        let count = self.slots.len();
-        let distance = |from: usize, to: usize| {
-            if to >= from {
-                to - from
-            } else {
-                to + count - from
-            }
-        };
-        let mut index = gap;
-        loop {
-            index = self.after(index);
-            let slot = self.slots[index];
-            if slot[2] == 0 {
-                break;
-            }
-            let home = self.home(hash(space, slot[0]));
-            // The slot may move to the gap only if the gap lies between its home and its place.
-            if distance(home, index) >= distance(gap, index) {
-                self.slots[gap] = slot;
-                gap = index;
-            }
-        }
-        self.slots[gap] = VACANT;
+    fn home(&self, hash: u64) -> usize {
+        home(hash, self.slots.len())
     }
 
     #[cold]
-    fn grow(&mut self, space: i32) {
-        let count = (self.slots.len() * 3 / 2).max(INITIAL_SLOTS);
-        // Zero memory comes from the kernel untouched, so the advice is in time.
-        let slots = vec![VACANT; count];
-        advise_huge_pages(&slots);
+    fn grow(&mut self) {
+        let slots = Zeroed::at_least(self.slots.len() * 3 / 2 + 1);
+        self.limit = slots.len() / 3 * 2;
         let old = std::mem::replace(&mut self.slots, slots);
-        for slot in old.into_iter().filter(|slot| *slot != VACANT) {
-            let (index, _) = self.probe(hash(space, slot[0]), slot[0]);
-            self.slots[index] = slot;
+        self.len = 0;
+        for slot in old.iter().filter(|slot| slot[2] != 0) {
+            self.insert(*slot);
         }
+    }
+}
+
+/// Where a hash's probing begins: its bits behind the part's number, scaled to the slots. Any number
+/// of slots will do, and growing keeps the order.
+#[inline]
+fn home(hash: u64, count: usize) -> usize {
+    let bits = u128::from(hash << PART_BITS);
+    ((bits * count as u128) >> 64) as usize
+}
+
+#[inline]
+fn after(index: usize, count: usize) -> usize {
+    let next = index + 1;
+    if next == count { 0 } else { next }
+}
+
+/// How far it is from one slot to another, always forwards.
+#[inline]
+fn distance(from: usize, to: usize, count: usize) -> usize {
+    let direct = to.wrapping_sub(from);
+    if to >= from {
+        direct
+    } else {
+        direct.wrapping_add(count)
     }
 }
 

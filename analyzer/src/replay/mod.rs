@@ -8,6 +8,7 @@ mod accounts;
 mod blocks;
 mod estimates;
 mod freed;
+mod huge;
 mod in_flight;
 mod kernel;
 mod lifetimes;
@@ -39,8 +40,7 @@ use in_flight::{InFlight, Unknown, Unmapped};
 use crate::estimate::Sampled;
 
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
-const PREFETCH_SLOT_ROWS: usize = 24;
-const PREFETCH_SITE_ROWS: usize = 8;
+const PREFETCH_ROWS: usize = 24;
 
 /// An allocation that is outstanding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +131,7 @@ impl<O: Observer> Replay<O> {
             heap: Blocks::default(),
             mappings: Ranges::default(),
             kernel: KernelMemory::default(),
-            sites: Sites::default(),
+            sites: Sites::new(O::LISTENS),
             accounts: Default::default(),
             recorded: Default::default(),
             anomalies: Anomalies::default(),
@@ -183,30 +183,22 @@ impl<O: Observer> Replay<O> {
         for row in rows {
             self.prefetch(batch, row);
             if let Some(event) = batch.event(row) {
-                self.detailed_event(&event, batch.detail(row));
+                self.apply(&event, batch.detail(row));
             }
         }
+        self.sites.settle();
     }
 
-    /// Asks for what later rows will touch: first a block's slot, then, when that has come, the site
-    /// that it names.
+    /// Asks for what a later row will touch.
     #[inline]
     fn prefetch(&self, batch: &Batch, row: usize) {
-        let ahead = row + PREFETCH_SLOT_ROWS;
-        if ahead < batch.len() {
-            self.heap.prefetch(batch.spaces[ahead], batch.addrs[ahead]);
+        let ahead = row + PREFETCH_ROWS;
+        let address = batch.spaces.get(ahead).zip(batch.addrs.get(ahead));
+        if let Some((space, addr)) = address {
+            self.heap.prefetch(*space, *addr);
         }
-        let ahead = row + PREFETCH_SITE_ROWS;
-        if ahead < batch.len() {
-            match batch.stack_ids[ahead] {
-                Batch::NO_STACK => {
-                    let (space, addr) = (batch.spaces[ahead], batch.addrs[ahead]);
-                    if let Some(site) = self.heap.likely_site(space, addr) {
-                        self.sites.prefetch_site(site);
-                    }
-                }
-                stack => self.sites.prefetch(stack),
-            }
+        if let Some(stack) = batch.stack_ids.get(ahead) {
+            self.sites.prefetch(*stack);
         }
     }
 
@@ -217,6 +209,12 @@ impl<O: Observer> Replay<O> {
 
     /// Replays one event, with what an allocation in the kernel tells beside its size.
     pub fn detailed_event(&mut self, event: &Event, detail: Option<&Detail>) {
+        self.apply(event, detail);
+        self.sites.settle();
+    }
+
+    #[inline]
+    fn apply(&mut self, event: &Event, detail: Option<&Detail>) {
         let Some(domain) = event.op.domain() else {
             return;
         };
@@ -282,6 +280,7 @@ impl<O: Observer> Replay<O> {
         }
         let pieces = self.mappings.take_space(space.0);
         self.drop_pieces(&pieces);
+        self.sites.settle();
     }
 
     /// Ends the timelines at the moment the report is about (nanoseconds of the trace's clock).

@@ -22,6 +22,10 @@ pub struct Death {
 ///
 /// `()` hears nothing and costs nothing.
 pub trait Observer {
+    /// Whether it wants to hear: else the figures of the sites are only brought up to date from time to
+    /// time, which is faster.
+    const LISTENS: bool = true;
+
     fn born(&mut self, allocation: &Allocation, sites: &Sites) {
         let _ = (allocation, sites);
     }
@@ -36,4 +40,6 @@ pub trait Observer {
     }
 }
 
-impl Observer for () {}
+impl Observer for () {
+    const LISTENS: bool = false;
+}

@@ -50,8 +50,33 @@ impl Site {
 }
 
 const NONE: u32 = u32::MAX;
-/// Lifetimes that are counted together.
-const ENDED: usize = 128;
+/// Changes that are booked together, and lifetimes that are counted together.
+const TOGETHER: usize = 128;
+
+/// A change of a site's figures that is not booked yet.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    site: u32,
+    /// 1: allocated, -1: freed, 0: a part was freed, the allocation still counts.
+    count: i32,
+    bytes: u64,
+}
+
+/// The first site of a stack, with what tells it from others: finding it touches one cache line.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    site: u32,
+    pid: i32,
+    tid: i32,
+    op: Op,
+}
+
+const NO_HEAD: Head = Head {
+    site: NONE,
+    pid: 0,
+    tid: 0,
+    op: Op::Process,
+};
 
 /// Estimated figures, see [`Site`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,7 +93,11 @@ pub struct Sites {
     sites: Vec<Site>,
     /// First site of each stack, at stack id + 1 (0: without stack). Nearly every stack has one
     /// site, so finding it needs no hashing.
-    heads: Vec<u32>,
+    heads: Vec<Head>,
+    /// Changes that wait to be booked: one at a time, each would wait for memory.
+    changes: Vec<Change>,
+    /// Every change is booked at once.
+    is_prompt: bool,
     /// By site.
     lifetimes: Vec<Lifetimes>,
     /// Sites and bins of lifetimes that are not counted yet.
@@ -77,13 +106,38 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// The site of an allocation; a new one if it is the first.
-    pub fn find(&mut self, stack: Option<StackId>, op: Op, pid: i32, tid: i32) -> u32 {
-        let head = stack.map_or(0, |id| usize::try_from(id.0).map_or(0, |id| id + 1));
-        if head >= self.heads.len() {
-            self.heads.resize(head + 1, NONE);
+    /// No sites; `is_prompt`: figures are up to date at any time, not only after [`Sites::settle`].
+    pub fn new(is_prompt: bool) -> Sites {
+        Sites {
+            is_prompt,
+            ..Sites::default()
         }
-        let first = self.heads[head];
+    }
+
+    /// The site of an allocation; a new one if it is the first.
+    #[inline]
+    pub fn find(&mut self, stack: Option<StackId>, op: Op, pid: i32, tid: i32) -> u32 {
+        let head = head_of(stack);
+        match self.heads.get(head) {
+            Some(first) if first.op == op && first.pid == pid && first.tid == tid => first.site,
+            _ => self.find_further(head, stack, op, pid, tid),
+        }
+    }
+
+    /// A site that is not the first of its stack.
+    #[cold]
+    fn find_further(
+        &mut self,
+        head: usize,
+        stack: Option<StackId>,
+        op: Op,
+        pid: i32,
+        tid: i32,
+    ) -> u32 {
+        if head >= self.heads.len() {
+            self.heads.resize(head + 1, NO_HEAD);
+        }
+        let first = self.heads[head].site;
         let mut index = first;
         while let Some(site) = self.sites.get(index as usize) {
             if site.op == op && site.pid == pid && site.tid == tid {
@@ -105,26 +159,20 @@ impl Sites {
             touched: false,
         });
         self.lifetimes.push(Lifetimes::default());
-        self.heads[head] = new;
+        self.heads[head] = Head {
+            site: new,
+            pid,
+            tid,
+            op,
+        };
         new
     }
 
-    /// Asks the processor to load the site of a stack (its number as the batch has it).
+    /// Asks the processor to load what finds the site of a stack (its number as the batch has it).
     #[inline]
     pub fn prefetch(&self, stack: i32) {
-        let head = usize::try_from(stack)
-            .ok()
-            .and_then(|stack| self.heads.get(stack + 1));
-        if let Some(site) = head.and_then(|head| self.sites.get(*head as usize)) {
-            prefetch(site);
-        }
-    }
-
-    /// Asks the processor to load a site.
-    #[inline]
-    pub fn prefetch_site(&self, site: u32) {
-        if let Some(site) = self.sites.get(site as usize) {
-            prefetch(site);
+        if let Some(head) = self.heads.get(stack.wrapping_add(1) as usize) {
+            prefetch(head);
         }
     }
 
@@ -132,6 +180,7 @@ impl Sites {
     #[inline]
     pub fn advance(&mut self, now: i64) {
         if self.timeline.is_due(now) {
+            self.settle();
             self.timeline.advance(now, &mut self.sites);
         }
     }
@@ -139,31 +188,50 @@ impl Sites {
     /// `bytes` were allocated.
     #[inline]
     pub fn allocate(&mut self, site: u32, bytes: u64) {
-        let figures = &mut self.sites[site as usize];
-        figures.bytes += bytes;
-        figures.count += 1;
-        figures.total_bytes += bytes;
-        figures.total_count += 1;
-        if !figures.touched {
-            figures.touched = true;
-            self.timeline.touch(site);
-        }
+        self.note(site, 1, bytes);
     }
 
     /// `bytes` were freed; `count` is 0 if a part of the allocation is left.
     #[inline]
     pub fn free(&mut self, site: u32, bytes: u64, count: u64) {
-        let figures = &mut self.sites[site as usize];
-        figures.bytes -= bytes;
-        figures.count -= count;
-        if !figures.touched {
-            figures.touched = true;
-            self.timeline.touch(site);
+        self.note(site, -i32::from(count != 0), bytes);
+    }
+
+    #[inline]
+    fn note(&mut self, site: u32, count: i32, bytes: u64) {
+        self.changes.push(Change { site, count, bytes });
+        if self.changes.len() >= TOGETHER || self.is_prompt {
+            self.settle();
+        }
+    }
+
+    /// Books the changes that wait, in their order: the figures are up to date then.
+    pub fn settle(&mut self) {
+        for change in &self.changes {
+            if let Some(site) = self.sites.get(change.site as usize) {
+                prefetch(site);
+            }
+        }
+        for change in self.changes.drain(..) {
+            let figures = &mut self.sites[change.site as usize];
+            // Without a branch: which of them it is, no processor could guess.
+            let is_new = change.count > 0;
+            let added = if is_new { change.bytes } else { 0 };
+            let removed = change.bytes - added;
+            figures.bytes = figures.bytes + added - removed;
+            figures.count = figures.count.wrapping_add_signed(i64::from(change.count));
+            figures.total_bytes += added;
+            figures.total_count += u64::from(is_new);
+            if !figures.touched {
+                figures.touched = true;
+                self.timeline.touch(change.site);
+            }
         }
     }
 
     /// The site's figures changed to these estimates.
     pub(super) fn set(&mut self, site: u32, estimated: Figures) {
+        self.settle();
         let figures = &mut self.sites[site as usize];
         figures.bytes = estimated.bytes;
         figures.count = estimated.count;
@@ -179,7 +247,7 @@ impl Sites {
     #[inline]
     pub fn lived(&mut self, site: u32, ns: i64) {
         self.ended.push((site, lifetime_bin(ns) as u8));
-        if self.ended.len() >= ENDED {
+        if self.ended.len() >= TOGETHER {
             self.count_lifetimes();
         }
     }
@@ -211,6 +279,7 @@ impl Sites {
 
     /// What `free` took is live again.
     pub fn restore(&mut self, site: u32, bytes: u64, count: u64) {
+        self.settle();
         let figures = &mut self.sites[site as usize];
         figures.bytes += bytes;
         figures.count += count;
@@ -222,6 +291,7 @@ impl Sites {
 
     /// Ends the timelines at `now`, and counts what waits to be counted.
     pub fn finish(&mut self, now: i64) {
+        self.settle();
         self.count_lifetimes();
         self.timeline.finish(now, &mut self.sites);
     }
@@ -249,4 +319,10 @@ impl Sites {
     pub fn points(&self, site: u32) -> Vec<Point> {
         self.timeline.points(site)
     }
+}
+
+/// Where the first site of a stack stands.
+#[inline]
+fn head_of(stack: Option<StackId>) -> usize {
+    stack.map_or(0, |id| usize::try_from(id.0).map_or(0, |id| id + 1))
 }
