@@ -57,7 +57,7 @@ step "recordings of commands and children" pytest testdata/harness/test_command.
 step "recordings of the kernel" pytest testdata/harness/test_kernel.py testdata/harness/test_with_kernel.py
 step "verdicts on recordings" pytest testdata/harness/test_verdicts.py testdata/harness/test_verdicts_held_out.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py
-step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_live.py
+step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_sampled_views.py testdata/harness/test_live.py
 # Each kill takes seconds; fifty, as many as there are by default, are for the acceptance.
 MEMLEAK_KILLS=10 step "what outlives recorder, disk and target" pytest testdata/harness/test_survival.py testdata/harness/test_power_cut.py
 step "recordings in parts" pytest testdata/harness/test_parts.py

@@ -5,44 +5,15 @@
 #[allow(dead_code, reason = "the other tests need more of it")]
 mod sample;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use sample::{golden, run, with_trace};
 use serde_json::Value;
-
-fn text(output: &std::process::Output) -> String {
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout.clone()).expect("UTF-8")
-}
-
-fn run(directory: &Path, arguments: &[&str]) -> String {
-    text(&sample::analyze(directory, arguments))
-}
 
 fn json(directory: &Path, arguments: &[&str]) -> Value {
     let mut all = vec!["--format", "json", "trace.parquet"];
     all.extend(arguments);
     serde_json::from_str(&run(directory, &all)).expect("JSON")
-}
-
-fn with_trace(test: &str) -> PathBuf {
-    let directory = sample::directory(test);
-    sample::write(&directory.join("trace.parquet"));
-    directory
-}
-
-fn golden(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("the golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("the golden file");
-    assert_eq!(actual, expected, "{name}");
 }
 
 /// The whole report as text, with each allocation, and without our additions.

@@ -248,6 +248,50 @@ fn views_take_parts_together() {
     }
 }
 
+/// `diff` takes the parts of both recordings, the older one's first, and three recordings are too many.
+#[test]
+fn diff_takes_parts() {
+    let directory = sample::directory("parts_diff");
+    three_parts(&directory, "a");
+    part(
+        &directory,
+        "b",
+        1,
+        (0, 500),
+        true,
+        &[(10, Op::Malloc, 0x1000, 900, Some(0))],
+    );
+    part(&directory, "c", 1, (0, 500), true, &[]);
+    let rows = |files: &[&str]| -> Vec<Value> {
+        let arguments = [&["diff", "--format", "json", "--match", "offsets"], files].concat();
+        let output = sample::analyze(&directory, &arguments);
+        assert!(output.status.success(), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        document["rows"].as_array().expect("rows").clone()
+    };
+    let older = ["a.000002.parquet", "a.000003.parquet", "a.000001.parquet"];
+    let files = [&older[..], &["b.000001.parquet"]].concat();
+    let found = rows(&files);
+    // Outstanding in a: 100 and 400 and 7 bytes on three stacks; in b: 900 on the first.
+    let sides = |column: &str| -> u64 { found.iter().filter_map(|row| row[column].as_u64()).sum() };
+    assert_eq!((sides("a_bytes"), sides("b_bytes")), (507, 900));
+    assert_eq!(found[0]["delta_bytes"], 800);
+    let turned = rows(&[&["b.000001.parquet"], &older[..]].concat());
+    assert_eq!(turned.last().expect("a row")["delta_bytes"], -800);
+    // One recording is compared with an earlier moment of its own.
+    let since = rows(&[&["--from", "1us"], &older[..]].concat());
+    assert!(!since.is_empty());
+    for (wrong, said) in [
+        (older.to_vec(), "--from MOMENT"),
+        ([&files[..], &["c.000001.parquet"]].concat(), "are of more"),
+    ] {
+        let output = sample::analyze(&directory, &[&["diff"], &wrong[..]].concat());
+        assert_eq!(output.status.code(), Some(2));
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.contains(said), "{errors}");
+    }
+}
+
 /// The gate judges each recording for itself and names the one that trips; CSV holds one recording.
 #[test]
 fn each_recording_is_judged() {

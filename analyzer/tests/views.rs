@@ -6,24 +6,7 @@
 #[allow(dead_code, reason = "the other tests need more of it")]
 mod sample;
 
-use std::path::{Path, PathBuf};
-
-fn with_trace(test: &str) -> PathBuf {
-    let directory = sample::directory(test);
-    sample::write(&directory.join("trace.parquet"));
-    directory
-}
-
-fn golden(name: &str, actual: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden/views")
-        .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("the golden file");
-    }
-    let expected = std::fs::read_to_string(&path).expect("the golden file");
-    assert_eq!(actual, expected, "{name}");
-}
+use sample::{golden, with_trace};
 
 /// Every view as text, and some as CSV and JSON.
 #[test]
@@ -88,10 +71,10 @@ fn views_are_as_they_were() {
     ];
     for (name, line) in cases {
         let arguments: Vec<&str> = line.split(' ').collect();
-        let output = sample::analyze(&directory, &arguments);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{line}: {errors}");
-        golden(name, &String::from_utf8(output.stdout).expect("UTF-8"));
+        golden(
+            &format!("views/{name}"),
+            &sample::run(&directory, &arguments),
+        );
     }
 }
 

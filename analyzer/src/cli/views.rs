@@ -254,7 +254,9 @@ EXAMPLES:
   memleak-analyze diff before.parquet after.parquet
       two runs, stacks matched by function and module
   memleak-analyze diff --match offsets monday.parquet tuesday.parquet
-      two recordings of one build, stacks matched by build id and offset";
+      two recordings of one build, stacks matched by build id and offset
+  memleak-analyze diff monday.*.parquet tuesday.*.parquet
+      two recordings in parts; the one whose part stands first is the older one";
 
 /// Compare two moments of a trace (--from and --to), or two traces.
 #[derive(Debug, clap::Args)]
@@ -267,11 +269,9 @@ pub struct DiffArguments {
     #[command(flatten)]
     pub view: ViewArguments,
 
-    /// The trace, or the older one: one file
-    pub trace: PathBuf,
-
-    /// The newer trace: one file
-    pub newer: Option<PathBuf>,
+    /// The trace, or the older one and the newer one; each as its file, or as its parts in any order
+    #[arg(required = true, value_name = "TRACE")]
+    pub traces: Vec<PathBuf>,
 }
 
 const ALLOCS_EXAMPLES: &str = "\

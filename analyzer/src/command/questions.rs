@@ -8,7 +8,7 @@ use crate::cli::Command;
 use crate::cli::views::{
     DiffArguments, ExportArguments, ExportForm, SeriesArguments, TreeArguments, ViewArguments,
 };
-use crate::output::Output;
+use crate::output::{Output, is_same_file};
 use crate::series::{Series, recordings};
 use crate::views::diff::Compared;
 use crate::views::histogram::Of;
@@ -122,8 +122,9 @@ fn tree_view(arguments: TreeArguments) -> anyhow::Result<()> {
 
 fn diff_view(arguments: DiffArguments) -> anyhow::Result<()> {
     let mut view_arguments = arguments.view;
+    let (older, newer) = compared(&arguments.traces)?;
     // In one trace, --from is the moment compared with; in two, it is the filter it always is.
-    let earlier = match arguments.newer {
+    let earlier = match newer {
         Some(_) => None,
         None => match view_arguments.filters.from.take() {
             Some(earlier) => Some(earlier),
@@ -134,15 +135,30 @@ fn diff_view(arguments: DiffArguments) -> anyhow::Result<()> {
             }
         },
     };
-    let newer = arguments.newer.as_deref().map(Series::one).transpose()?;
-    view(&view_arguments, &[arguments.trace], |request, out| {
-        let compared = match (&earlier, &newer) {
-            (Some(earlier), _) => Compared::Since(*earlier),
-            (None, Some(newer)) => Compared::With(newer),
-            (None, None) => return Ok(()),
-        };
-        diff::run(request, compared, arguments.by.into(), out)
-    })
+    let output = &view_arguments.output;
+    let output = Output::prepare(&arguments.traces, output.output.as_deref(), output.force)?;
+    let request = view_arguments.request(older);
+    let compared = match (&earlier, &newer) {
+        (Some(earlier), _) => Compared::Since(*earlier),
+        (None, Some(newer)) => Compared::With(newer),
+        (None, None) => return Ok(()),
+    };
+    output.write(|out| diff::run(&request, compared, arguments.by.into(), out))
+}
+
+/// The one recording that these files are, or the older and the newer one.
+fn compared(files: &[PathBuf]) -> anyhow::Result<(Series, Option<Series>)> {
+    // A trace with itself, which among parts would be one too many.
+    if let [one, other] = files
+        && is_same_file(one, other)
+    {
+        return Ok((Series::one(one)?, Some(Series::one(other)?)));
+    }
+    let mut recordings = recordings(files)?.into_iter();
+    match (recordings.next(), recordings.next(), recordings.next()) {
+        (Some(older), newer, None) => Ok((older, newer)),
+        _ => Err(Usage("diff compares two recordings, and these traces are of more").into()),
+    }
 }
 
 fn series_view(arguments: SeriesArguments) -> anyhow::Result<()> {

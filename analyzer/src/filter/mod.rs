@@ -6,6 +6,8 @@
 
 mod names;
 
+use std::collections::HashSet;
+
 use memleak_trace::{Domain, Op};
 use serde::{Serialize, Serializer};
 
@@ -72,7 +74,8 @@ pub struct Filter {
     pub only: Only,
     pub stacks: Option<StackSet>,
     pub pids: Vec<i32>,
-    pub tids: Vec<i32>,
+    /// Threads asked for can be thousands.
+    pub tids: HashSet<i32>,
     pub domains: Vec<Domain>,
     pub ops: Vec<Op>,
 }
@@ -120,7 +123,7 @@ pub fn resolve(trace: &Series, options: &Options) -> anyhow::Result<Filter> {
         max_lifetime: options.max_lifetime,
         only: options.only,
         pids: options.pids.clone(),
-        tids: options.tids.clone(),
+        tids: options.tids.iter().copied().collect(),
         domains: options.domains.clone(),
         ops: options.ops.clone(),
         ..Filter::default()
@@ -152,7 +155,7 @@ impl Filter {
             list.is_empty() || list.contains(item)
         }
         lists(&self.pids, &site.pid)
-            && lists(&self.tids, &site.tid)
+            && (self.tids.is_empty() || self.tids.contains(&site.tid))
             && lists(&self.ops, &site.op)
             && site
                 .op

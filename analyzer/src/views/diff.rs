@@ -165,7 +165,7 @@ pub fn run(
         )
     } else {
         format!(
-            "stacks that differ: {} at {} (a), and the second trace at {} (b); rates are b − a, each per second of its recording",
+            "stacks that differ: {} at {} (a), and the newer trace at {} (b); rates are b − a, each per second of its recording",
             request.trace.name().display(),
             show_duration(a_ns),
             show_duration(b_ns)

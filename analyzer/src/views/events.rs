@@ -54,6 +54,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         trace: report::trace(&request.trace.name(), &analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, &filter, start, request.top),
+        estimated: false,
     };
     let mut stacks = Stacks::new(&analysis);
     let mut table = TableWriter::begin(request.format, &head, &columns, out)?;

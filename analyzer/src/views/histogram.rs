@@ -91,16 +91,10 @@ impl SizeTotals {
         }
     }
 
-    /// Totals by domain and class.
-    pub fn by_domain(&self, sites: &Sites) -> Vec<((&'static str, usize), Totals)> {
-        let sites = sites.as_slice();
-        let mut groups: BTreeMap<(&'static str, usize), Totals> = BTreeMap::new();
-        for ((site, class), totals) in &self.0 {
-            let group = groups.entry((domain_of(&sites[*site as usize]), *class));
-            group.or_default().add(totals);
-        }
-        groups.retain(|_, totals| !totals.is_empty());
-        groups.into_iter().collect()
+    /// Sites and classes with something in them, and their totals.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, usize, &Totals)> {
+        let all = self.0.iter().filter(|(_, totals)| !totals.is_empty());
+        all.map(|((site, class), totals)| (*site, *class, totals))
     }
 }
 

@@ -12,6 +12,7 @@ pub mod histogram;
 #[cfg(test)]
 mod model;
 pub mod peak;
+mod scaled;
 pub mod series;
 mod stacks;
 pub mod table;
@@ -140,6 +141,7 @@ fn head(
         trace: report::trace(&request.trace.name(), analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, filter, start, request.top),
+        estimated: false,
     }
 }
 

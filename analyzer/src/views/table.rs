@@ -96,6 +96,8 @@ pub struct Head {
     /// The moment, nanoseconds since the start.
     pub at_ns: u64,
     pub filters: Shown,
+    /// Whether figures of a sample are estimates of the whole.
+    pub estimated: bool,
 }
 
 /// Writes a table.
@@ -245,10 +247,15 @@ fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Re
         show_duration(trace.duration_ns)
     )?;
     if trace.selection.sampling.is_some() {
-        writeln!(
-            out,
-            "sampled: these figures are of the recorded sample, not of the whole; the report without a subcommand estimates the whole"
-        )?;
+        let figures = match head.estimated {
+            true => {
+                "figures of the heap are estimates of the whole; the truth lies within ± of them at 99.9 %"
+            }
+            false => {
+                "these figures are of the recorded sample, not of the whole; top and the report without a subcommand estimate the whole"
+            }
+        };
+        writeln!(out, "sampled: {figures}")?;
     }
     writeln!(out, "{}", head.title)?;
     let filters = head.filters.words();

@@ -290,3 +290,30 @@ pub fn write(path: &Path) {
     );
     trace.finish();
 }
+
+/// A directory of a test's own, with [`write`]'s `trace.parquet`.
+pub fn with_trace(test: &str) -> PathBuf {
+    let directory = directory(test);
+    write(&directory.join("trace.parquet"));
+    directory
+}
+
+/// What the program prints there; it must succeed.
+pub fn run(directory: &Path, arguments: &[&str]) -> String {
+    let output = analyze(directory, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+/// Compares with a file below `tests/golden`; with `UPDATE_GOLDEN=1` writes it before.
+pub fn golden(name: &str, actual: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("the golden file");
+    }
+    let expected = std::fs::read_to_string(&path).expect("the golden file");
+    assert_eq!(actual, expected, "{name}");
+}
