@@ -81,7 +81,7 @@ int on_cache_alloc_bulk(void *ctx)
 	objects = argument(ctx, 3);
 	what.gfp = argument(ctx, 1);
 	describe_cache(&what, argument(ctx, 0));
-	stack = kernel_stack(ctx, PROGRAM_CACHE_ALLOC_BULK, 0);
+	stack = kernel_stack_here(ctx, PROGRAM_CACHE_ALLOC_BULK);
 	for (u32 at = 0; at < MOST_ALLOCATED; at++) {
 		if (at >= count)
 			break;

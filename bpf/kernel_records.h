@@ -64,7 +64,8 @@ enum ml_kernel_counter {
 	ML_KERNEL_DEFECT_STACK_UNPUBLISHED = 4,
 	ML_KERNEL_DEFECT_STACK_UNREAD = 5,
 	ML_KERNEL_UNTRACKED = 6, /* chosen allocations that found no place in the tracked set */
-	ML_KERNEL_COUNTERS = 7,
+	ML_KERNEL_DEFECT_STACK_MISTAKEN = 7, /* the walk by tables came to another one */
+	ML_KERNEL_COUNTERS = 8,
 };
 
 ML_SIZE(struct ml_kernel_alloc, 88);

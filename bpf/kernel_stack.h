@@ -3,7 +3,7 @@
 #ifndef MEMLEAK_KERNEL_STACK_H
 #define MEMLEAK_KERNEL_STACK_H
 
-#include "kernel_choose.h"
+#include "kernel_walk.h"
 
 /* 0: stacks are left out. */
 const volatile u32 kernel_stacks = 1;
@@ -22,7 +22,7 @@ enum kernel_program {
 	PROGRAM_CACHE_ALLOC_BULK,
 	PROGRAM_PAGE_ALLOC,
 	PROGRAM_PERCPU_ALLOC,
-	PROGRAMS,
+	PROGRAMS, /* at most WALKING_PROGRAMS */
 };
 
 #define HEAD_WORDS (ML_STACK_HEAD / 8)
@@ -42,18 +42,30 @@ struct {
 	__type(value, struct kernel_scratch);
 } kernel_scratches SEC(".maps");
 
-/* Index of the call site among the frames; 0 if it is not near the leaf. */
-INLINE u32 find_call_site(const u64 *frames, u32 depth, u64 call_site)
+/* Finds the call site near the leaf, and returns the hash of the frames from there on. */
+__attribute__((noinline)) u64 hash_frames(struct walked *walked, u64 call_site)
 {
-	if (!call_site)
+	u64 hash = 0;
+	u32 first = 0;
+
+	if (!walked)
 		return 0;
 	for (u32 at = 0; at < OWN_FRAMES; at++) {
-		if (at >= depth)
+		if (!call_site || at >= walked->count)
 			break;
-		if (frames[at] == call_site)
-			return at;
+		if (walked->frames[at] == call_site) {
+			first = at;
+			break;
+		}
 	}
-	return 0;
+	walked->first = first;
+	for (u32 at = 0; at < ML_MAX_FRAMES; at++) {
+		if (at >= walked->count)
+			break;
+		if (at >= walked->first)
+			hash = mix(hash, walked->frames[at]);
+	}
+	return mixed(hash);
 }
 
 /* Publishes the stack unless it is known; returns whether events may refer to it. */
@@ -86,43 +98,76 @@ INLINE int tell_kernel_stack(struct kernel_scratch *scratch, u32 first, u32 coun
 	return 1;
 }
 
-/* The hash of the current stack from `call_site` on; 0 if it could not be told. */
-INLINE u64 kernel_stack(void *ctx, u32 program, u64 call_site)
+/* Tells the stack in `scratch`; its hash, or 0 if it could not be told. */
+INLINE u64 tell_walked(struct kernel_scratch *scratch, struct walked *walked, u64 hash)
 {
-	struct kernel_scratch *scratch;
-	u64 hash = 0;
-	u32 depth, first;
-	long bytes;
+	u32 count = walked->count, first = walked->first & (OWN_FRAMES - 1);
 
-	if (!kernel_stacks)
-		return 0;
-	scratch = bpf_map_lookup_elem(&kernel_scratches, &program);
-	if (!scratch)
-		return 0;
-	bytes = bpf_get_stack(ctx, &scratch->words[HEAD_WORDS], 8 * ML_MAX_FRAMES, 0);
+	if (tell_kernel_stack(scratch, first, count - first, hash,
+			      count < ML_MAX_FRAMES ? ML_END_COMPLETE : ML_END_TOO_DEEP))
+		return hash;
+	count_kernel(ML_KERNEL_DEFECT_STACK_UNPUBLISHED, 1);
+	return 0;
+}
+
+/* Has the kernel walk the current stack; the hash from the call site on, 0 if it cannot be read. */
+INLINE u64 walk_by_kernel(void *ctx, struct walked *walked, u64 call_site)
+{
+	long bytes = bpf_get_stack(ctx, walked->frames, 8 * ML_MAX_FRAMES, 0);
+
 	if (bytes <= 0) {
 		count_kernel(ML_KERNEL_DEFECT_STACK_UNREAD, 1);
 		return 0;
 	}
-	depth = (u32)bytes / 8;
-	first = find_call_site(&scratch->words[HEAD_WORDS], depth, call_site);
-	for (u32 at = 0; at < ML_MAX_FRAMES; at++) {
-		if (at >= depth)
-			break;
-		if (at < first)
-			continue;
-		hash = (hash ^ scratch->words[(HEAD_WORDS + at) & (WORDS - 1)]) *
-		       0x9fb21c651e98df25ULL;
-		hash ^= hash >> 29;
+	walked->count = (u32)bytes / 8;
+	return hash_frames(walked, call_site);
+}
+
+/* The hash of the current stack, for a program that is no tracepoint's; 0 if it could not be told. */
+INLINE u64 kernel_stack_here(void *ctx, u32 program)
+{
+	struct kernel_scratch *scratch = bpf_map_lookup_elem(&kernel_scratches, &program);
+	struct walked *walked;
+	u64 hash;
+
+	if (!kernel_stacks || !scratch)
+		return 0;
+	walked = (void *)&scratch->words[HEAD_WORDS - 1];
+	hash = walk_by_kernel(ctx, walked, 0);
+	return hash ? tell_walked(scratch, walked, hash) : 0;
+}
+
+/* The hash of the current stack from `call_site` on; 0 if it could not be told. */
+INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
+{
+	struct kernel_scratch *scratch;
+	struct window *window;
+	struct walked *walked;
+	u64 hash = 0, second;
+
+	if (!kernel_stacks)
+		return 0;
+	scratch = bpf_map_lookup_elem(&kernel_scratches, &program);
+	window = bpf_map_lookup_elem(&kernel_windows, &program);
+	if (!scratch || !window)
+		return 0;
+	walked = (void *)&scratch->words[HEAD_WORDS - 1];
+	if (!call_site)
+		call_site = window->start;
+	if (walk_by_tables(window, walked, call_site, words_to_end(window, args))) {
+		walked->first = 0;
+		hash = mixed(window->hash);
+		if (++window->walks % AUDIT)
+			return tell_walked(scratch, walked, hash);
 	}
-	hash ^= hash >> 32;
-	if (!hash)
-		hash = 1;
-	if (tell_kernel_stack(scratch, first, depth - first, hash,
-			      depth < ML_MAX_FRAMES ? ML_END_COMPLETE : ML_END_TOO_DEEP))
-		return hash;
-	count_kernel(ML_KERNEL_DEFECT_STACK_UNPUBLISHED, 1);
-	return 0;
+	second = walk_by_kernel(args, walked, call_site);
+	if (!second)
+		return 0;
+	if (hash && hash != second)
+		count_kernel(ML_KERNEL_DEFECT_STACK_MISTAKEN, 1);
+	if (!call_site && learn_start(window, walked))
+		second = hash_frames(walked, window->start);
+	return tell_walked(scratch, walked, second);
 }
 
 #endif

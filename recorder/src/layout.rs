@@ -156,6 +156,8 @@ pub struct Counters {
     pub defect_stack_unpublished: u64,
     pub defect_stack_unread: u64,
     pub defect_set_full: u64,
+    /// Kernel stacks where our own walk and the kernel's came to different ones.
+    pub defect_stack_mistaken: u64,
     /// Openings of libraries, not events.
     pub defect_mappings_late: u64,
     /// Processes, not events.

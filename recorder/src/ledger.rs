@@ -48,7 +48,7 @@ const LOSSES: [Cause; 8] = [
 
 /// Events that are in the trace without the whole of their stack, or whose release cannot be told from
 /// others'.
-const DEFECTS: [Cause; 4] = [
+const DEFECTS: [Cause; 5] = [
     ("ring full, stack not told", |counters| {
         counters.defect_stack_unpublished
     }),
@@ -58,6 +58,11 @@ const DEFECTS: [Cause; 4] = [
     (
         "no room to remember a recorded block: releases of others are recorded too from then on",
         |counters| counters.defect_set_full,
+    ),
+    // Of one in 256 that are walked both ways.
+    (
+        "stack walked by the tables differs from the kernel's walk",
+        |counters| counters.defect_stack_mistaken,
     ),
     // One for each library: how many stacks end there is told by their ends.
     ("library opened, learnt too late", |counters| {

@@ -15,6 +15,33 @@ pub struct Facts {
     pub possible_cpus: u32,
     /// Address of the variable that holds the address of the first `struct page`; 0: not known.
     pub vmemmap_at: u64,
+    pub tables: Tables,
+}
+
+/// The kernel's tables for walking its stacks (ORC). All 0: it has none, or they are not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tables {
+    pub code_start: u64,
+    pub code_end: u64,
+    /// Where the rows' code begins: `count` numbers of 32 bits, each counted from its own place.
+    pub addresses: u64,
+    pub rows: u64,
+    pub count: u32,
+}
+
+impl Tables {
+    /// As the kernel's symbols have them.
+    fn find(symbols: &Kallsyms) -> Option<Tables> {
+        let addresses = symbols.address_of("__start_orc_unwind_ip")?;
+        let end = symbols.address_of("__stop_orc_unwind_ip")?;
+        Some(Tables {
+            code_start: symbols.address_of("_stext")?,
+            code_end: symbols.address_of("_etext")?,
+            addresses,
+            rows: symbols.address_of("__start_orc_unwind")?,
+            count: u32::try_from(end.checked_sub(addresses)? / 4).ok()?,
+        })
+    }
 }
 
 impl Facts {
@@ -30,6 +57,7 @@ impl Facts {
             page_size,
             possible_cpus: possible_cpus(),
             vmemmap_at: vmemmap_at(symbols.as_ref()),
+            tables: symbols.as_ref().and_then(Tables::find).unwrap_or_default(),
         })
     }
 }
@@ -61,6 +89,19 @@ fn vmemmap_at(symbols: Option<&Kallsyms>) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The tables are taken only if all of their ends are known.
+    #[test]
+    fn tables() {
+        let text = "ffffffff81000000 T _stext\nffffffff82200000 T _etext\n\
+            ffffffff83000000 R __start_orc_unwind_ip\nffffffff83000400 R __stop_orc_unwind_ip\n\
+            ffffffff83000400 R __start_orc_unwind\n";
+        let symbols = Kallsyms::parse(text.to_owned()).unwrap();
+        let tables = Tables::find(&symbols).unwrap();
+        assert_eq!((tables.count, tables.rows), (256, 0xffff_ffff_8300_0400));
+        let symbols = Kallsyms::parse(text.replace("_etext", "other")).unwrap();
+        assert_eq!(Tables::find(&symbols), None);
+    }
 
     /// Lists of CPUs as the kernel writes them.
     #[test]

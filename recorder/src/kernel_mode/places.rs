@@ -61,6 +61,7 @@ impl Places {
         counters.lost_release_bulk += value(3);
         counters.defect_stack_unpublished += value(4);
         counters.defect_stack_unread += value(5);
+        counters.defect_stack_mistaken += value(7);
         counters.lost_alloc_interrupted += self.misses(ebpf, Tells::Allocations);
         counters.lost_release_interrupted += self.misses(ebpf, Tells::Releases);
         Ok(())

@@ -68,6 +68,11 @@ impl Settings {
             .override_global("chosen_cgroup_level", &self.cgroup.level, true)
             .override_global("kernel_stacks", &self.stacks, true)
             .override_global("possible_cpus", &self.facts.possible_cpus, true)
+            .override_global("code_start", &self.facts.tables.code_start, true)
+            .override_global("code_end", &self.facts.tables.code_end, true)
+            .override_global("orc_addresses", &self.facts.tables.addresses, true)
+            .override_global("orc_rows", &self.facts.tables.rows, true)
+            .override_global("orc_count", &self.facts.tables.count, true)
             .override_global("vmemmap_at", &self.facts.vmemmap_at, true)
             .override_global("kernel_page_size", &self.facts.page_size, true);
     }
