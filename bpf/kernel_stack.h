@@ -144,6 +144,7 @@ INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 	struct window *window;
 	struct walked *walked;
 	u64 hash = 0, second;
+	u32 words;
 
 	if (!kernel_stacks)
 		return 0;
@@ -152,20 +153,19 @@ INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 	if (!scratch || !window)
 		return 0;
 	walked = (void *)&scratch->words[HEAD_WORDS - 1];
-	if (!call_site)
-		call_site = window->start;
-	if (walk_by_tables(window, walked, call_site, words_to_end(window, args))) {
+	words = words_to_end(window, args);
+	if (walk_by_tables(window, walked, call_site, words)) {
 		walked->first = 0;
 		hash = mixed(window->hash);
 		if (++window->walks % AUDIT)
 			return tell_walked(scratch, walked, hash);
 	}
-	second = walk_by_kernel(args, walked, call_site);
+	second = walk_by_kernel(args, walked, call_site ? call_site : window->start);
 	if (!second)
 		return 0;
 	if (hash && hash != second)
 		count_kernel(ML_KERNEL_DEFECT_STACK_MISTAKEN, 1);
-	if (!call_site && learn_start(window, walked))
+	if (!window->start && learn_start(window, walked, words) && !call_site)
 		second = hash_frames(walked, window->start);
 	return tell_walked(scratch, walked, second);
 }
