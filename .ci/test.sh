@@ -41,7 +41,7 @@ step() { # name command…
 }
 
 pytest() { target/venv/bin/python -m pytest -q -p no:cacheprovider "$@"; }
-build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs"; }
+build_programs() { make --silent -C testdata/programs OUT="$PWD/target/programs" allocators; }
 
 .ci/setup.sh test || exit 1
 mkdir -p target
@@ -55,13 +55,14 @@ step "demo" python3 testdata/harness/demo.py
 step "recordings of test programs" pytest testdata/harness/test_programs.py testdata/harness/test_exact.py testdata/harness/test_libraries.py testdata/harness/test_several.py testdata/harness/test_symbolize.py
 step "recordings of commands and children" pytest testdata/harness/test_command.py testdata/harness/test_follow.py
 step "recordings of the kernel" pytest testdata/harness/test_kernel.py testdata/harness/test_with_kernel.py
-step "verdicts on recordings" pytest testdata/harness/test_verdicts.py testdata/harness/test_verdicts_held_out.py
+step "verdicts on recordings" pytest testdata/harness/test_verdicts.py
+step "recordings of other allocators and pools" pytest testdata/harness/test_allocators.py testdata/harness/test_pools.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py
 step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_sampled_views.py testdata/harness/test_live.py
 # Each kill takes seconds; fifty, as many as there are by default, are for the acceptance.
 MEMLEAK_KILLS=10 step "what outlives recorder, disk and target" pytest testdata/harness/test_survival.py testdata/harness/test_power_cut.py
 step "recordings in parts" pytest testdata/harness/test_parts.py
-step "recordings of real programs" pytest testdata/harness/test_real_programs.py
+step "recordings of real programs" pytest testdata/harness/test_real_programs.py testdata/harness/test_redis.py
 step "other readers, schema, notebook" env MEMLEAK_FRESH_TRACE=target/demo.parquet target/venv/bin/python -m pytest -q -p no:cacheprovider notebooks/tests
 step "cargo test" cargo test --release --locked --workspace
 step "virtual machines" testdata/vm/run.sh

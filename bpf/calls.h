@@ -21,8 +21,9 @@ struct call {
 	u64 sp; /* at entry: points to the return address */
 	u64 addr;
 	u64 size;
-	u64 out; /* posix_memalign's result */
-	u32 op;	 /* enum ml_op */
+	u64 old; /* what a reallocation was called with */
+	u64 out; /* where posix_memalign puts its result */
+	u32 op;	 /* enum ml_op; of a pool's: the function's number */
 	u32 unused;
 };
 

@@ -35,6 +35,17 @@ enum ml_op {
 	ML_OP_MREMAP_RELEASE = 17,
 	ML_OP_MREMAP = 18,
 	ML_OP_MREMAP_FAILED = 19,
+	ML_OP_NEW = 20,
+	ML_OP_NEW_ARRAY = 21,
+	ML_OP_DELETE = 22,
+	ML_OP_DELETE_ARRAY = 23,
+	ML_OP_BRK = 24,
+	ML_OP_BRK_SHRINK = 25,
+	ML_OP_POOL_ALLOC = 26,
+	ML_OP_POOL_FREE = 27,
+	ML_OP_POOL_REALLOC_RELEASE = 28,
+	ML_OP_POOL_REALLOC = 29,
+	ML_OP_POOL_REALLOC_FAILED = 30,
 };
 
 /* Shapes of records in the ring. */
@@ -136,10 +147,21 @@ struct ml_sample {
 /* The module defines free() and hands the call on to another one's. */
 #define ML_MAPPING_WRAPPER 2
 
-/* In a probe's cookie, above the operation's number: leave out calls from wrappers. */
-#define ML_COOKIE_CHECK_CALLER (1 << 16)
-/* Likewise: the probe fires in every process, and is for those without probes of their own. */
+/*
+ * A probe's cookie: the operation's number, flags, which arguments say what (from 1; 0: none does), a
+ * number of the function, from 1, and the bytes of a block where no argument says it.
+ */
+#define ML_COOKIE_CHECK_CALLER (1 << 16)  /* leave out calls from wrappers */
+/* the probe fires in every process, and is for those without probes of their own */
 #define ML_COOKIE_EVERYWHERE (1 << 17)
+#define ML_COOKIE_SEVERAL (1 << 18)	  /* one release may be a call of several functions */
+#define ML_COOKIE_FAILURE_FREES (1 << 19) /* a reallocation that fails frees the block */
+#define ML_COOKIE_SIZE 20		  /* bytes asked for */
+#define ML_COOKIE_TIMES 23		  /* how many of these */
+#define ML_COOKIE_PTR 26		  /* the block */
+#define ML_COOKIE_OUT 29		  /* where the new block's address is put */
+#define ML_COOKIE_FUNCTION 32		  /* 16 bits */
+#define ML_COOKIE_BYTES 48
 
 /* An executable mapping. 40 bytes. */
 struct ml_mapping {

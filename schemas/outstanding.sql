@@ -23,6 +23,7 @@ event AS (
         SELECT
             *,
             op IN ('realloc_release', 'realloc', 'reallocarray', 'realloc_failed',
+                   'pool_realloc_release', 'pool_realloc', 'pool_realloc_failed',
                    'munmap', 'munmap_inner', 'munmap_failed',
                    'mremap_release', 'mremap', 'mremap_failed') AS family
         FROM read_parquet('trace.parquet', file_row_number = true)
@@ -34,29 +35,32 @@ change AS (
     SELECT
         *,
         op IN ('malloc', 'calloc', 'posix_memalign', 'aligned_alloc', 'memalign', 'valloc',
-               'pvalloc', 'realloc', 'reallocarray', 'mmap', 'mremap',
+               'pvalloc', 'realloc', 'reallocarray', 'new', 'new_array', 'pool_alloc',
+               'pool_realloc', 'mmap', 'mremap', 'brk',
                'kmalloc', 'kmem_cache_alloc', 'kmem_cache_alloc_bulk', 'page_alloc',
                'percpu_alloc') AS allocates
     FROM event
-    WHERE NOT (op IN ('realloc_failed', 'munmap_failed', 'mremap_failed'))
+    WHERE NOT (op IN ('realloc_failed', 'pool_realloc_failed', 'munmap_failed', 'mremap_failed'))
       AND NOT (op = 'realloc_release'
                AND coalesce(next_op NOT IN ('realloc', 'reallocarray'), true))
+      AND NOT (op = 'pool_realloc_release' AND coalesce(next_op <> 'pool_realloc', true))
       AND NOT (op = 'mremap_release' AND coalesce(next_op <> 'mremap', true))
       AND NOT (op IN ('munmap', 'munmap_inner') AND coalesce(next_op = 'munmap_failed', false))
       AND addr <> 0
 ),
--- Heap: the last change at an address decides. (A forked child's free of an inherited block changes
--- nothing: its space has no such block, and the parent's is in another one.)
--- Heap, slab and percpu: the last change at an address decides, whichever function freed it
--- ('kfree', 'kmem_cache_free', 'kmem_cache_free_bulk', 'kfree_rcu', 'percpu_free').
+-- Heap, pool, slab and percpu: the last change at an address decides, whichever function freed it
+-- ('free', 'delete', 'delete_array', 'pool_free', 'kfree', 'kmem_cache_free', 'kmem_cache_free_bulk',
+-- 'kfree_rcu', 'percpu_free'). (A forked child's free of an inherited block changes nothing: its
+-- space has no such block, and the parent's is in another one.)
 heap AS (
     SELECT domain, stack_id, size AS bytes, row
     FROM change
-    WHERE domain IN ('heap', 'slab', 'percpu')
+    WHERE domain IN ('heap', 'pool', 'slab', 'percpu')
     QUALIFY row_number() OVER (PARTITION BY domain, space, addr ORDER BY row DESC) = 1
         AND allocates
 ),
--- Mappings and pages ('page_free'): cut at every boundary; the last change of a piece decides.
+-- Mappings ('brk_shrink' ends pieces as munmap does) and pages ('page_free'): cut at every boundary;
+-- the last change of a piece decides.
 boundary AS (
     SELECT domain, space, addr AS edge FROM change WHERE domain IN ('mapping', 'page')
     UNION

@@ -77,7 +77,7 @@ def lives(trace, after=None):
             last[row["born_row"]] = max(last.get(row["born_row"], key), key)
     made = []
     for row in rows:
-        counts = row["domain"] == "heap" or last[row["born_row"]][2] == row["address"]
+        counts = row["domain"] != "mapping" or last[row["born_row"]][2] == row["address"]
         row["born"] -= start
         row["died"] = None if row["died"] is None else row["died"] - start
         made.append(Life(**row, count=int(counts)))

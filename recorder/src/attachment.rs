@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use memleak_trace::describe::Module;
 use memleak_trace::stack::Location;
-use memleak_trace::{Description, FileId, FrameId, SpaceId};
+use memleak_trace::{Description, FileId, FrameId, Op, SpaceId};
 
+use crate::allocators::Wishes;
 use crate::cli::Options;
 use crate::commands::Commands;
 use crate::discover::Discovery;
+use crate::elf::SymbolTable;
 use crate::functions::Shape;
 use crate::kernel::{Kernel, KernelError, LoadOptions, ProbePoint, Scope};
 use crate::kernel_mode::beside;
@@ -25,7 +27,7 @@ use crate::layout::{MAX_PROCESSES, Recording, SPACE_OWN, Space};
 use crate::modules::Modules;
 use crate::openings::{Openings, hold_ns};
 use crate::preflight::target::Target;
-use crate::process::Process;
+use crate::process::{Probed, Process};
 use crate::stops::Stops;
 use crate::symbolize::Request;
 use crate::talk::say;
@@ -66,8 +68,6 @@ pub struct Attachment {
     discovery: Discovery,
     probes: Vec<Probe>,
     processes: Vec<Process>,
-    /// The files whose probes fire in every process.
-    probed_everywhere: HashSet<FileId>,
     /// Whether there are such probes: for the processes that have none of their own.
     shared: bool,
     /// How many processes were given probes of their own.
@@ -81,6 +81,8 @@ pub struct Attachment {
     /// Whether it was told that there are too many processes.
     told_too_many: bool,
     is_open: bool,
+    /// The places whose probes fire in every process.
+    probed_everywhere: Probed,
 }
 
 impl Attachment {
@@ -91,7 +93,8 @@ impl Attachment {
         page_size: u64,
     ) -> anyhow::Result<Attachment> {
         let mut modules = Modules::new();
-        let mut discovery = Discovery::default();
+        let wishes = &options.wishes;
+        let mut discovery = Discovery::new(wishes.clone());
         let mut processes = Vec::new();
         let shared = targets.len() > OWN_PROBES;
         for (slot, target) in (0u32..).zip(targets) {
@@ -99,11 +102,18 @@ impl Attachment {
             let space = SpaceId(slot as i32 + 1);
             modules.refresh(pid, space)?;
             discovery.read(modules.mapped(space), &modules, &target.executable);
-            if !discovery.defines_malloc(modules.mapped(space)) {
-                bail!(no_allocator(&target, modules.mapped(space)));
+            if !discovery.finds_allocator(modules.mapped(space)) {
+                bail!(no_allocator(&target, wishes, modules.mapped(space)));
             }
             let process = Process::new(target, space, slot, !shared);
             processes.push(process.with_context(|| format!("process {pid} has ended"))?);
+        }
+        for (symbol, _) in wishes.pools.iter().flat_map(|pool| &pool.functions) {
+            if !discovery.has(symbol) {
+                bail!(
+                    "no file of the target has a function {symbol}, which --probe names: nm FILE lists them; C++ names as they are mangled"
+                );
+            }
         }
         let mut attachment = Attachment::load(modules, discovery, options, page_size)?;
         let count = processes.len();
@@ -173,7 +183,7 @@ impl Attachment {
             discovery,
             probes: Vec::new(),
             processes: Vec::new(),
-            probed_everywhere: HashSet::new(),
+            probed_everywhere: Probed::new(),
             shared: false,
             own_count: 0,
             free_slots: (0..MAX_PROCESSES as u32).rev().collect(),
@@ -414,25 +424,28 @@ impl Attachment {
         let process = &mut self.processes[index];
         let mapped = self.modules.mapped(process.space);
         let files: Vec<FileId> = mapped.iter().filter_map(|module| module.file).collect();
-        let new_in = |probed: &mut HashSet<FileId>| -> Vec<FileId> {
-            let new = files.iter().filter(|file| probed.insert(**file));
-            new.copied().collect()
+        let points = self.discovery.points(&files);
+        let new_in = |probed: &mut Probed| -> Vec<ProbePoint> {
+            let is_new = |point: &&ProbePoint| {
+                let program = point.shape.enter_program();
+                probed.insert((point.open_path.clone(), point.file_offset, program))
+            };
+            points.iter().filter(is_new).cloned().collect()
         };
         let mut missing = Vec::new();
         if process.own {
             let (pid, scope) = (Some(process.pid()), Scope::ProcessOf(process.task()));
-            let points = self.discovery.points(&new_in(&mut process.probed));
-            missing.extend(
-                points
-                    .into_iter()
-                    .map(|point| (Probe { pid, point }, scope)),
-            );
+            let own = new_in(&mut process.probed).into_iter();
+            missing.extend(own.map(|point| (Probe { pid, point }, scope)));
         }
         // Children of a process with probes of its own are served by these.
         if self.shared {
-            let points = self.discovery.points(&new_in(&mut self.probed_everywhere));
             let everywhere = |point| (Probe { pid: None, point }, Scope::Everywhere);
-            missing.extend(points.into_iter().map(everywhere));
+            missing.extend(
+                new_in(&mut self.probed_everywhere)
+                    .into_iter()
+                    .map(everywhere),
+            );
         }
         missing
     }
@@ -472,42 +485,57 @@ impl Attachment {
 /// Says on stderr what is probed, a line per object.
 pub fn print_probes(probes: &[Probe]) {
     let points = || probes.iter().map(|probe| &probe.point);
-    let objects: BTreeSet<&str> = points().map(|point| point.object.as_str()).collect();
-    for object in objects {
+    let objects: BTreeSet<(&str, SymbolTable)> = points()
+        .map(|point| (point.object.as_str(), point.table))
+        .collect();
+    for (object, table) in objects {
+        let of_object = || points().filter(|point| point.object == object && point.table == table);
         let mut seen = HashSet::new();
-        let functions: Vec<&str> = points()
-            .filter(|point| point.object == object && point.op.is_some())
+        let functions: Vec<&str> = of_object()
+            .filter(|point| point.op.is_some())
             .map(|point| point.symbol.as_str())
             .filter(|symbol| seen.insert(*symbol))
             .collect();
-        if points().any(|point| point.object == object && point.shape == Shape::Loader) {
+        if of_object().any(|point| point.shape == Shape::Loader) {
             say(format_args!(
                 "watching {object}: libraries that are opened are known before they run"
             ));
         }
-        if functions.is_empty() {
-            continue;
+        if !functions.is_empty() {
+            say(format_args!(
+                "probing {object}, found by its {}: {}",
+                table.name(),
+                functions.join(" ")
+            ));
         }
-        say(format_args!(
-            "probing {object}, whose symbols define {}",
-            functions.join(" ")
-        ));
+        if of_object().any(|point| matches!(point.op, Some(Op::New | Op::NewArray))) {
+            say(format_args!(
+                "memleak-record: exceptions cannot pass a probed function: if {object} runs out of memory in operator new, \
+                 the target ends, even if it would catch std::bad_alloc"
+            ));
+        }
     }
 }
 
-fn no_allocator(target: &Target, mapped: &[Module]) -> String {
+/// Why nothing can be probed, and what would help.
+fn no_allocator(target: &Target, wishes: &Wishes, mapped: &[Module]) -> String {
     let mut files: Vec<&str> = mapped
         .iter()
         .filter(|module| module.file.is_some())
         .map(|module| module.path.as_str())
         .collect();
     files.dedup();
+    let (pid, files) = (target.pid, files.join(", "));
+    if !wishes.objects.is_empty() {
+        return format!(
+            "no allocator found in {} for process {pid}: its files are {files}; -S PREFIX finds functions with other names",
+            wishes.objects.join(", ")
+        );
+    }
     format!(
-        "no malloc found in process {} ({}): none of its files defines it by name ({}); \
-         a static program must keep its symbols (do not strip it)",
-        target.pid,
-        target.executable,
-        files.join(", ")
+        "no malloc found in process {pid} ({}): none of its files defines it by name ({files}); a static program \
+         must keep its symbols (do not strip it); an allocator with other names is found with -S PREFIX, a pool with --probe",
+        target.executable
     )
 }
 

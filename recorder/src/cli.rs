@@ -11,9 +11,11 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 
+use crate::allocators::Wishes;
 use crate::kernel_mode::KernelOptions;
 use crate::kernel_mode::choice::{Choice, MOST_COMM};
 use crate::overflow::OnOverflow;
+use crate::pools::Pool;
 use crate::rotation::Rotation;
 use memleak_trace::Selection;
 use memleak_trace::quantity::{parse_duration, parse_size};
@@ -58,6 +60,8 @@ pub struct Options {
     pub estimate: bool,
     /// Cut the recording into parts; one trace if `None`.
     pub rotation: Option<Rotation>,
+    /// What to probe beside or instead of what is found.
+    pub wishes: Wishes,
     /// Record a target with a seccomp filter on a kernel where that may kill it.
     pub force_seccomp: bool,
     /// Show the details of a failure, such as the kernel verifier's log.
@@ -128,6 +132,8 @@ EXAMPLES:
 
     See the allocations of at least 1 MiB as they happen:
         sudo memleak-record -p 1234 -z 1MiB -t
+    Record a pool that hands out pieces of larger blocks, and which argument is size and pointer:
+        sudo memleak-record -p 1234 --probe 'pool_alloc(size=2):pool_free(ptr=2)'
 
     Lose nothing, even if the process must wait now and then:
         sudo memleak-record -p 1234 --on-overflow pause
@@ -252,6 +258,18 @@ struct Args {
     /// and which sampling would make it cheap.
     #[arg(long, conflicts_with_all = ["trace", "output", "command", "c", "follow"])]
     estimate: bool,
+    /// Look for allocation functions in this file only: its path as the process sees it, or its name.
+    #[arg(short = 'O', long = "obj", value_name = "PATH")]
+    object: Vec<String>,
+
+    /// Look for functions with this before their names, too: my_ finds my_malloc and my_free.
+    #[arg(short = 'S', long, value_name = "PREFIX")]
+    symbols_prefix: Option<String>,
+
+    /// Record a pool: its functions, and which argument (from 1) is what. Without ptr a function
+    /// allocates, with size, count or bytes; with ptr it releases; with both it reallocates.
+    #[arg(long, value_name = "FUNCTION(size=N):FUNCTION(ptr=N)[@OBJECT]")]
+    probe: Vec<Pool>,
 
     /// Begin another part of the trace when one has this size: trace.parquet becomes
     /// trace.000001.parquet, trace.000002.parquet, …, each of which can be read alone.
@@ -421,6 +439,11 @@ where
         live: args.trace,
         estimate: args.estimate,
         rotation,
+        wishes: Wishes {
+            objects: args.object,
+            prefix: args.symbols_prefix,
+            pools: args.probe,
+        },
         force_seccomp: args.force_seccomp,
         verbose: args.verbose,
         remarks,
@@ -617,6 +640,25 @@ mod tests {
         let many: Vec<String> = (1..=65).map(|pid| pid.to_string()).collect();
         let (code, text) = refusal(&format!("memleak-record -p {}", many.join(",")));
         assert!(code == 2 && text.contains("at most 64"), "{text}");
+    }
+
+    /// What to probe is told by object, prefix and pool.
+    #[test]
+    fn wishes() {
+        let options = record("memleak-record -p 1");
+        assert_eq!(options.wishes, Wishes::default());
+        let options = record(
+            "memleak-record -p 1 -O libx.so --obj /a/b -S my_ --probe a(size=1):f(ptr=1)@x.so --probe g(bytes=8)",
+        );
+        assert_eq!(options.wishes.objects, ["libx.so", "/a/b"]);
+        assert_eq!(options.wishes.prefix.as_deref(), Some("my_"));
+        assert_eq!(options.wishes.pools.len(), 2);
+        assert_eq!(options.wishes.pools[0].object.as_deref(), Some("x.so"));
+        let (code, text) = refusal("memleak-record -p 1 --probe pool_alloc");
+        assert!(
+            code == 2 && text.contains("such as pool_alloc(size=2)"),
+            "{text}"
+        );
     }
 
     /// The kernel refuses a ring that is no power of two, less than a page, or past 32 bits.

@@ -1,22 +1,21 @@
 //! Finds what to probe in the files that a process has mapped, and what the probes must know of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::unix::fs::FileExt;
 
 use memleak_trace::FileId;
 use memleak_trace::describe::Module;
 use object::{ReadCache, ReadRef};
 
-use crate::elf::Elf;
-use crate::functions::{FUNCTIONS, Shape};
+use crate::allocators::{Found, Search, Wishes};
+use crate::elf::{Elf, SymbolTable};
+use crate::functions::{Shape, rank};
 use crate::kernel::ProbePoint;
 use crate::layout::{COOKIE_CHECK_CALLER, MAPPING_INNER, MAPPING_WRAPPER, MappingRow};
 use crate::loader::{self, DEBUG_STATE};
 use crate::modules::{Modules, OpenedFile};
-use crate::prologue;
 use crate::row_arena::{RowArena, RowRange};
 use crate::unwind_rows::{UnwindRow, unwind_rows};
-use crate::wire::op_number;
 
 /// What a file says, read once.
 #[derive(Debug, Default)]
@@ -24,6 +23,8 @@ pub struct FileFacts {
     /// Allocation functions, in the order of attaching.
     pub points: Vec<ProbePoint>,
     pub rows: Vec<UnwindRow>,
+    /// Names of allocators' own functions that it speaks of.
+    mentions: HashSet<String>,
     /// `MAPPING_INNER`, `MAPPING_WRAPPER`.
     pub flags: u16,
     /// The C library: what calls its free() from a wrapper is not the program.
@@ -34,9 +35,24 @@ pub struct FileFacts {
 #[derive(Debug, Default)]
 pub struct Discovery {
     files: HashMap<FileId, FileFacts>,
+    search: Search,
 }
 
 impl Discovery {
+    /// Looks for allocators as the user wishes.
+    pub fn new(wishes: Wishes) -> Discovery {
+        Discovery {
+            files: HashMap::new(),
+            search: Search::new(wishes),
+        }
+    }
+
+    /// Whether a function of this name is probed in one of the files.
+    pub fn has(&self, symbol: &str) -> bool {
+        let mut points = self.files.values().flat_map(|facts| &facts.points);
+        points.any(|point| point.symbol == symbol)
+    }
+
     /// Reads the files of these mappings that were not read before; returns their numbers.
     /// `executable` is the program's own path: what it maps is the program's even if it holds the
     /// allocator.
@@ -48,7 +64,7 @@ impl Discovery {
             }
             let facts = modules
                 .file(id)
-                .and_then(|file| read_file(file, executable));
+                .and_then(|file| read_file(file, executable, &mut self.search));
             self.files.insert(id, facts.unwrap_or_default());
             new.push(id);
         }
@@ -66,13 +82,13 @@ impl Discovery {
         new
     }
 
-    /// Whether one of these mappings holds a malloc that can be probed.
-    pub fn defines_malloc(&self, mapped: &[Module]) -> bool {
+    /// Whether one of these mappings holds an allocator that can be probed.
+    pub fn finds_allocator(&self, mapped: &[Module]) -> bool {
         mapped
             .iter()
             .filter_map(|module| self.files.get(&module.file?))
             .flat_map(|facts| &facts.points)
-            .any(|point| point.symbol == "malloc")
+            .any(|point| matches!(point.shape, Shape::Allocate | Shape::AllocateInPool))
     }
 
     /// Whether one of these mappings is the loader's, which tells when others are mapped.
@@ -91,18 +107,21 @@ impl Discovery {
 
     /// The functions to probe in these files, releases first over all of them.
     pub fn points(&self, files: &[FileId]) -> Vec<ProbePoint> {
-        let mut points: Vec<ProbePoint> = files
-            .iter()
-            .filter_map(|id| self.files.get(id))
-            .flat_map(|facts| facts.points.iter().cloned())
-            .collect();
-        points.sort_by_key(|point| {
-            // The loader's comes last: what it tells needs the others.
-            let known = FUNCTIONS
-                .iter()
-                .position(|known| known.symbol == point.symbol);
-            known.unwrap_or(FUNCTIONS.len())
-        });
+        let mut points: Vec<ProbePoint> = Vec::new();
+        for id in files {
+            let Some(facts) = self.files.get(id) else {
+                continue;
+            };
+            let others = || self.files.iter().filter(|(other, _)| *other != id);
+            let is_mentioned =
+                |name: &String| others().any(|(_, facts)| facts.mentions.contains(name));
+            let is_wanted = |point: &&ProbePoint| match &point.if_mentioned {
+                Some(names) => names.iter().any(is_mentioned),
+                None => true,
+            };
+            points.extend(facts.points.iter().filter(is_wanted).cloned());
+        }
+        points.sort_by_key(|point| rank(point.op, point.shape));
         points
     }
 
@@ -157,80 +176,70 @@ const IS_LIBC: &str = "__libc_start_main";
 /// A file up to this size is read as a whole: piece by piece, each symbol's name is a read of its own.
 const WHOLE_FILE: u64 = 256 << 20;
 
-fn read_file(file: &OpenedFile, executable: &str) -> Option<FileFacts> {
+fn read_file(file: &OpenedFile, executable: &str, search: &mut Search) -> Option<FileFacts> {
     let length = file.file().metadata().ok()?.len();
     if length > WHOLE_FILE {
         let cache = ReadCache::new(file.file());
-        return Some(read_elf(&Elf::parse(&cache).ok()?, file, executable));
+        return Some(read_elf(
+            &Elf::parse(&cache).ok()?,
+            file,
+            executable,
+            search,
+        ));
     }
     let mut bytes = vec![0; length as usize];
     file.file().read_exact_at(&mut bytes, 0).ok()?;
-    Some(read_elf(&Elf::parse(&bytes[..]).ok()?, file, executable))
+    Some(read_elf(
+        &Elf::parse(&bytes[..]).ok()?,
+        file,
+        executable,
+        search,
+    ))
 }
 
 fn read_elf<'data, R: ReadRef<'data>>(
     elf: &Elf<'data, R>,
     file: &OpenedFile,
     executable: &str,
+    search: &mut Search,
 ) -> FileFacts {
-    let symbols: Vec<&str> = FUNCTIONS.iter().map(|function| function.symbol).collect();
-    let found = elf.functions(&symbols);
-    let defines = |symbol: &str| found.iter().any(|function| function.symbol == symbol);
-    // A library may have a function called mmap without being an allocator.
-    let is_allocator = defines("malloc") || defines("free");
     let is_libc = elf.exports(IS_LIBC);
-    let mut facts = FileFacts {
-        rows: unwind_rows(elf),
-        is_libc,
-        ..FileFacts::default()
-    };
+    let Found {
+        mut points,
+        is_allocator,
+        defines_free,
+    } = search.find(elf, file);
     let hook = loader::hook(elf);
+    let mut flags = 0;
     if file.path() != executable && (is_allocator || hook.is_some()) {
-        facts.flags |= MAPPING_INNER;
+        flags |= MAPPING_INNER;
     }
-    if let Some(hook) = hook {
-        facts.points.push(ProbePoint {
-            symbol: DEBUG_STATE.to_owned(),
-            op: None,
-            shape: Shape::Loader,
-            cookie: hook.state_distance.unwrap_or(0) as u64,
-            object: file.path().to_owned(),
-            open_path: file.lasting_path(),
-            file_offset: hook.file_offset,
-            displacement: 0,
-        });
+    if defines_free && !is_libc {
+        flags |= MAPPING_WRAPPER;
     }
-    if defines("free") && !is_libc {
-        facts.flags |= MAPPING_WRAPPER;
-    }
-    if !is_allocator {
-        return facts;
-    }
-    for function in FUNCTIONS {
-        let Some(found) = found.iter().find(|found| found.symbol == function.symbol) else {
-            continue;
-        };
-        // One probe per address: a second name would count every call twice.
-        if facts
-            .points
-            .iter()
-            .any(|point| point.file_offset == found.file_offset)
-        {
-            continue;
+    // What is linked into a program is there because the program calls it.
+    if file.path() == executable {
+        for point in &mut points {
+            point.if_mentioned = None;
         }
-        let Some(number) = op_number(function.op) else {
-            continue;
-        };
-        facts.points.push(ProbePoint {
-            symbol: function.symbol.to_owned(),
-            op: Some(function.op),
-            shape: function.shape,
-            cookie: u64::from(number),
-            object: file.path().to_owned(),
-            open_path: file.lasting_path(),
-            file_offset: found.file_offset,
-            displacement: prologue::displacement(&found.code),
-        });
     }
-    facts
+    let hook = hook.map(|hook| ProbePoint {
+        symbol: DEBUG_STATE.to_owned(),
+        table: SymbolTable::Dynamic,
+        op: None,
+        shape: Shape::Loader,
+        cookie: hook.state_distance.unwrap_or(0) as u64,
+        object: file.path().to_owned(),
+        open_path: file.lasting_path(),
+        file_offset: hook.file_offset,
+        displacement: 0,
+        if_mentioned: None,
+    });
+    FileFacts {
+        points: points.into_iter().chain(hook).collect(),
+        rows: unwind_rows(elf),
+        mentions: elf.mentions(&|name| search.is_own_name(name)),
+        flags,
+        is_libc,
+    }
 }

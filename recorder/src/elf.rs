@@ -1,6 +1,6 @@
 //! What the recorder needs of an ELF file: where its functions lie in the file, and their code.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ObjectSymbol, ReadRef, SymbolKind, elf};
@@ -19,10 +19,30 @@ pub struct Elf<'data, R: ReadRef<'data>> {
     file: ElfFile64<'data, Endianness, R>,
 }
 
+/// Where a symbol was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SymbolTable {
+    /// What the file exports: it is there in every stripped library.
+    Dynamic,
+    /// `.symtab`, which stripping takes away.
+    Full,
+}
+
+impl SymbolTable {
+    /// For messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            SymbolTable::Dynamic => "dynamic symbols",
+            SymbolTable::Full => "symbol table",
+        }
+    }
+}
+
 /// A function as its symbol tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundFunction {
     pub symbol: String,
+    pub table: SymbolTable,
     /// Of the first byte, in the file.
     pub file_offset: u64,
     /// The function's bytes; a few dozen where the symbol has no size.
@@ -31,6 +51,8 @@ pub struct FoundFunction {
 
 /// Code read for a symbol without a size; enough for a prologue.
 const UNSIZED_CODE: u64 = 64;
+/// Bytes of the names of functions that are looked for among constants.
+const NAME_LENGTHS: std::ops::Range<usize> = 5..48;
 /// No function of an allocator is longer.
 const MAX_CODE: u64 = 64 * 1024;
 
@@ -44,40 +66,51 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
         Ok(Elf { file })
     }
 
-    /// The defined functions with these names, from the dynamic symbols and the full table.
-    pub fn functions(&self, names: &[&str]) -> Vec<FoundFunction> {
-        let mut found: HashMap<&str, FoundFunction> = HashMap::new();
+    /// The defined functions that are wanted, by name and place: from the dynamic symbols, and from the
+    /// full table where they have others. Asked is with the name, and whether it is private to its
+    /// source. A versioned symbol may have several places.
+    pub fn functions(&self, wanted: &dyn Fn(&str, bool) -> bool) -> Vec<FoundFunction> {
+        let mut found: Vec<FoundFunction> = Vec::new();
+        let mut seen = HashSet::new();
+        // libc's are local in a static program that is position-independent.
         let is_static = self.file.imports().is_ok_and(|imports| imports.is_empty());
-        for symbol in self.file.dynamic_symbols().chain(self.file.symbols()) {
+        let dynamic = self
+            .file
+            .dynamic_symbols()
+            .map(|symbol| (symbol, SymbolTable::Dynamic));
+        let full = self
+            .file
+            .symbols()
+            .map(|symbol| (symbol, SymbolTable::Full));
+        for (symbol, table) in dynamic.chain(full) {
             let Ok(name) = symbol.name() else { continue };
-            let Some(name) = names.iter().find(|known| **known == name) else {
-                continue;
-            };
-            if symbol.kind() != SymbolKind::Text || !symbol.is_definition() {
-                continue;
-            }
-            // A program's own static function may have such a name, too; but libc's are local in a
-            // static program that is position-independent.
-            if symbol.is_local() && !is_static {
+            let is_private = symbol.is_local() && !is_static;
+            if symbol.kind() != SymbolKind::Text
+                || !symbol.is_definition()
+                || !wanted(name, is_private)
+            {
                 continue;
             }
             let length = match symbol.size() {
                 0 => UNSIZED_CODE,
                 size => size.min(MAX_CODE),
             };
-            if let (Some(file_offset), Some(code)) = (
-                self.file_offset(symbol.address()),
-                self.code(symbol.address(), length),
-            ) {
-                let symbol = (*name).to_owned();
-                found.entry(name).or_insert(FoundFunction {
-                    symbol,
+            let Some(file_offset) = self.file_offset(symbol.address()) else {
+                continue;
+            };
+            if !seen.insert((name, file_offset)) {
+                continue;
+            }
+            if let Some(code) = self.code(symbol.address(), length) {
+                found.push(FoundFunction {
+                    symbol: name.to_owned(),
+                    table,
                     file_offset,
                     code,
                 });
             }
         }
-        names.iter().filter_map(|name| found.remove(name)).collect()
+        found
     }
 
     /// Whether the file defines this name for others.
@@ -91,6 +124,36 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
             .dynamic_symbols()
             .find(|symbol| symbol.is_definition() && symbol.name() == Ok(name))
             .map(|symbol| symbol.address())
+    }
+
+    /// The names that the file speaks of and `wanted` knows: symbols of other files, and strings among
+    /// its constants, with which it may look for symbols.
+    pub fn mentions(&self, wanted: &dyn Fn(&str) -> bool) -> HashSet<String> {
+        let mut found = HashSet::new();
+        for symbol in self
+            .file
+            .dynamic_symbols()
+            .filter(|symbol| symbol.is_undefined())
+        {
+            if let Ok(name) = symbol.name()
+                && wanted(name)
+            {
+                found.insert(name.to_owned());
+            }
+        }
+        let constants = self.section(".rodata").map(|(_, content)| content);
+        for text in constants
+            .iter()
+            .flat_map(|content| content.split(|byte| *byte == 0))
+        {
+            if NAME_LENGTHS.contains(&text.len())
+                && let Ok(name) = std::str::from_utf8(text)
+                && wanted(name)
+            {
+                found.insert(name.to_owned());
+            }
+        }
+        found
     }
 
     /// Offset in the file of code at a virtual address; `None` where no code is. (Linkers leave

@@ -1,5 +1,6 @@
 //! The kernel side: loads the object, attaches its probes, fills its maps.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -14,7 +15,8 @@ use memleak_trace::Op;
 use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
-use crate::functions::{PROGRAMS, Shape};
+use crate::elf::SymbolTable;
+use crate::functions::{Shape, USUAL_PROGRAMS};
 use crate::kernel_mode::places::Places;
 use crate::kernel_mode::settings::Settings;
 use crate::layout::{
@@ -100,6 +102,8 @@ pub struct LoadOptions {
 #[derive(Clone, Debug)]
 pub struct ProbePoint {
     pub symbol: String,
+    /// How it was found.
+    pub table: SymbolTable,
     /// What a call of it is in the trace; `None` if it is no event.
     pub op: Option<Op>,
     pub shape: Shape,
@@ -113,6 +117,15 @@ pub struct ProbePoint {
     pub file_offset: u64,
     /// Bytes from there to the probed instruction.
     pub displacement: u64,
+    /// Names of which another file must speak; `None`: it is probed in any case.
+    pub if_mentioned: Option<Vec<String>>,
+}
+
+impl ProbePoint {
+    /// Whether it belongs to a pool that the user named.
+    pub fn is_of_pool(&self) -> bool {
+        self.shape.is_pool()
+    }
 }
 
 /// The loaded object.
@@ -122,11 +135,13 @@ pub struct Kernel {
     /// Number of the last mapping table written.
     table_generation: u32,
     /// Whether the second table of a slot is the one in use.
-    second_table: std::collections::HashMap<u32, bool>,
+    second_table: HashMap<u32, bool>,
     /// Sees children return from fork.
     return_hook: Option<RawTracePointLinkId>,
     /// In the kernel; nothing where it is not recorded.
     places: Places,
+    /// The programs that can be attached to functions.
+    loaded: HashSet<&'static str>,
 }
 
 /// The programs that are not probes of functions.
@@ -158,7 +173,7 @@ pub struct Place {
 }
 
 impl Kernel {
-    /// Loads every program; nothing is attached yet.
+    /// Loads the programs; nothing is attached yet.
     pub fn load(options: LoadOptions) -> Result<Kernel, KernelError> {
         let selecting = !options.selection.is_everything();
         let chosen = options.selection.numbers();
@@ -194,11 +209,6 @@ impl Kernel {
                 loader.load(WITH_KERNEL)?
             }
         };
-        for name in PROGRAMS {
-            uprobe(&mut ebpf, name)?
-                .load()
-                .map_err(|source| KernelError::Program { name, source })?;
-        }
         for name in RAW_PROGRAMS {
             raw(&mut ebpf, name)?
                 .load()
@@ -213,13 +223,28 @@ impl Kernel {
             ebpf,
             rows,
             table_generation: 0,
-            second_table: std::collections::HashMap::new(),
+            second_table: HashMap::new(),
             return_hook: None,
             places: Places::default(),
+            loaded: HashSet::new(),
         };
+        for name in USUAL_PROGRAMS {
+            kernel.load_program(name)?;
+        }
         // A generation of its own: what threads remember of 0 is nothing.
         kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
         Ok(kernel)
+    }
+
+    /// Loads a program that is attached to functions, if it is not loaded yet.
+    fn load_program(&mut self, name: &'static str) -> Result<(), KernelError> {
+        if !self.loaded.contains(name) {
+            uprobe(&mut self.ebpf, name)?
+                .load()
+                .map_err(|source| KernelError::Program { name, source })?;
+            self.loaded.insert(name);
+        }
+        Ok(())
     }
 
     /// Probes a function: entry, and return where its shape asks for it.
@@ -240,6 +265,7 @@ impl Kernel {
                 Scope::ProcessOf(task) => UProbeScope::OneProcess(task),
                 Scope::Everywhere => UProbeScope::AllProcesses,
             };
+            self.load_program(name)?;
             uprobe(&mut self.ebpf, name)?
                 .attach(at, Path::new(&point.open_path), scope)
                 .map_err(|source| attach_error(point, source))?;

@@ -30,6 +30,22 @@ pub const MAX_MAPPINGS: usize = 1024;
 pub const COOKIE_CHECK_CALLER: u64 = 1 << 16;
 /// `ML_COOKIE_EVERYWHERE`, likewise.
 pub const COOKIE_EVERYWHERE: u64 = 1 << 17;
+/// `ML_COOKIE_SEVERAL`.
+pub const COOKIE_SEVERAL: u64 = 1 << 18;
+/// `ML_COOKIE_FAILURE_FREES`.
+pub const COOKIE_FAILURE_FREES: u64 = 1 << 19;
+/// `ML_COOKIE_SIZE`: the bit where a number of an argument begins, as the next ones.
+pub const COOKIE_SIZE: u32 = 20;
+/// `ML_COOKIE_TIMES`.
+pub const COOKIE_TIMES: u32 = 23;
+/// `ML_COOKIE_PTR`.
+pub const COOKIE_PTR: u32 = 26;
+/// `ML_COOKIE_OUT`.
+pub const COOKIE_OUT: u32 = 29;
+/// `ML_COOKIE_FUNCTION`: 16 bits.
+pub const COOKIE_FUNCTION: u32 = 32;
+/// `ML_COOKIE_BYTES`: 16 bits.
+pub const COOKIE_BYTES: u32 = 48;
 
 /// `ML_MAP_ANSWERS`: a power of two.
 pub const MAP_ANSWERS: u32 = 64;
@@ -198,10 +214,6 @@ mod tests {
             format!("#define ML_MAPPING_WRAPPER {MAPPING_WRAPPER}"),
             format!("#define ML_MAX_MAPPINGS {MAX_MAPPINGS}"),
             format!(
-                "#define ML_COOKIE_CHECK_CALLER (1 << {})",
-                COOKIE_CHECK_CALLER.ilog2()
-            ),
-            format!(
                 "ML_CLOSED = {}, /* before and after */",
                 Recording::Closed as u32
             ),
@@ -234,6 +246,24 @@ mod tests {
         ];
         for line in lines {
             assert!(header.lines().any(|known| known.trim() == line), "{line}");
+        }
+        let flag = |flag: u64| format!("(1 << {})", flag.ilog2());
+        for (name, value) in [
+            ("CHECK_CALLER", flag(COOKIE_CHECK_CALLER)),
+            ("SEVERAL", flag(COOKIE_SEVERAL)),
+            ("FAILURE_FREES", flag(COOKIE_FAILURE_FREES)),
+            ("SIZE", COOKIE_SIZE.to_string()),
+            ("TIMES", COOKIE_TIMES.to_string()),
+            ("PTR", COOKIE_PTR.to_string()),
+            ("OUT", COOKIE_OUT.to_string()),
+            ("FUNCTION", COOKIE_FUNCTION.to_string()),
+            ("BYTES", COOKIE_BYTES.to_string()),
+        ] {
+            let start = format!("#define ML_COOKIE_{name} ");
+            let told = header.lines().find_map(|line| line.strip_prefix(&start));
+            let value =
+                told.is_some_and(|told| told.split("/*").next().map(str::trim) == Some(&value));
+            assert!(value, "{name}");
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The recorder: follows the allocations of a process and writes them into a trace.
 
+pub mod allocators;
+pub mod arguments;
 pub mod attachment;
 pub mod bpf_map;
 pub mod bpf_program;
@@ -32,6 +34,7 @@ pub mod overflow;
 pub mod parts;
 pub mod past;
 pub mod pipeline;
+pub mod pools;
 pub mod preflight;
 pub mod process;
 pub mod prologue;
@@ -41,6 +44,7 @@ pub mod row_arena;
 pub mod rss;
 mod run;
 pub mod session;
+pub mod silence;
 pub mod status;
 pub mod stops;
 pub mod symbolize;

@@ -137,11 +137,16 @@ impl Pipeline {
         self.encoder.has_failed()
     }
 
+    /// Events that are in the trace, or on their way to it.
+    pub fn events(&self) -> u64 {
+        self.progress.events.load(Relaxed)
+    }
+
     /// What the status line shows.
     pub fn progress(&self, elapsed: Duration) -> status::Progress {
         status::Progress {
             elapsed,
-            events: self.progress.events.load(Relaxed),
+            events: self.events(),
             lost: self.ledger.lost(),
             ring_used: self.ring_fill.waiting(),
             ring_bytes: self.ring_bytes,

@@ -2,13 +2,17 @@
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use memleak_trace::{FileId, SpaceId};
+use memleak_trace::SpaceId;
 
 use crate::clocks;
 use crate::kernel::Place;
 use crate::preflight::target::{Target, is_alive, living_thread};
+
+/// Probed places: the object by its lasting path, and the offset in it, with the program at its entry.
+pub type Probed = HashSet<(PathBuf, u64, &'static str)>;
 
 /// What the recorder keeps of a process.
 #[derive(Debug)]
@@ -26,8 +30,8 @@ pub struct Process {
     task: NonZeroU32,
     /// When that was last seen alive, nanoseconds of `CLOCK_MONOTONIC`.
     task_seen_ns: i64,
-    /// The files whose functions are probed for it.
-    pub probed: HashSet<FileId>,
+    /// The places that are probed for it.
+    pub probed: Probed,
     /// When its mappings were last read without anything new in them.
     pub vain_refresh: Option<Instant>,
 }
@@ -52,7 +56,7 @@ impl Process {
             slot,
             own,
             task_seen_ns: clocks::monotonic_ns(),
-            probed: HashSet::new(),
+            probed: Probed::new(),
             vain_refresh: None,
         })
     }

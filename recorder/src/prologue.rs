@@ -52,6 +52,18 @@ pub fn displacement(code: &[u8]) -> u64 {
     }
 }
 
+/// Where the direct calls and jumps in `code` lead, which lies at `start`.
+pub fn near_targets(code: &[u8], start: u64) -> impl Iterator<Item = u64> {
+    Decoder::with_ip(64, code, start, DecoderOptions::NONE)
+        .into_iter()
+        .filter(|instruction| {
+            instruction.is_call_near()
+                || instruction.is_jmp_short_or_near()
+                || instruction.is_jcc_short_or_near()
+        })
+        .map(|instruction| instruction.near_branch_target())
+}
+
 /// Whether the kernel emulates the instruction: arch/x86/kernel/uprobes.c, `push_setup_xol_ops` and
 /// `branch_setup_xol_ops`.
 fn is_emulated(instruction: &Instruction) -> bool {

@@ -9,6 +9,7 @@ use anyhow::Context;
 use crate::cli::Options;
 use crate::command::Command;
 use crate::session::Session;
+use crate::silence::Silence;
 use crate::status::{self, StatusLine};
 use crate::talk::say;
 use crate::watch::{Signal, Wake, Watch};
@@ -223,6 +224,7 @@ fn follow(
     let mut status = StatusLine::on_stderr();
     let mut next_rss = RSS_INTERVAL;
     let mut last = None;
+    let mut silence = Silence::begin(&session.pids());
     let reason = loop {
         // A child may have begun with the last moment of its parent.
         if let Some(how) = last.take_if(|_| watch.is_over() && !session.has_living()) {
@@ -255,6 +257,10 @@ fn follow(
         if start.elapsed() >= next_rss {
             next_rss += RSS_INTERVAL;
             session.sample_rss();
+        }
+        if let Some(words) = silence.remark(session.events(), start.elapsed(), &session.pids()) {
+            status.clear();
+            say(format_args!("memleak-record: {words}"));
         }
         if status.is_due() {
             status.show(&session.progress(start.elapsed()));

@@ -269,6 +269,17 @@ impl Session {
         ending::words(exit)
     }
 
+    /// Events that are in the trace, or on their way to it.
+    pub fn events(&self) -> u64 {
+        self.pipeline.events()
+    }
+
+    /// The processes that are recorded.
+    pub fn pids(&self) -> Vec<i32> {
+        let pids = self.attachment.processes().iter();
+        pids.map(Process::pid).collect()
+    }
+
     /// What the status line shows.
     pub fn progress(&self, elapsed: Duration) -> status::Progress {
         self.pipeline.progress(elapsed)

@@ -109,7 +109,7 @@ pub enum WireError {
 }
 
 /// Operations by their number in `enum ml_op`, from 1.
-const OPS: [Op; 19] = [
+const OPS: [Op; 30] = [
     Op::Malloc,
     Op::Calloc,
     Op::PosixMemalign,
@@ -129,6 +129,17 @@ const OPS: [Op; 19] = [
     Op::MremapRelease,
     Op::Mremap,
     Op::MremapFailed,
+    Op::New,
+    Op::NewArray,
+    Op::Delete,
+    Op::DeleteArray,
+    Op::Brk,
+    Op::BrkShrink,
+    Op::PoolAlloc,
+    Op::PoolFree,
+    Op::PoolReallocRelease,
+    Op::PoolRealloc,
+    Op::PoolReallocFailed,
 ];
 
 /// Ends of a walk by their number in `enum ml_stack_end`.
@@ -149,7 +160,7 @@ const ALLOC_BYTES: usize = 48;
 const STACK_HEAD_BYTES: usize = 32;
 const SAMPLE_HEAD_BYTES: usize = 40;
 
-/// The number of `op` in `enum ml_op`, which is also its probe's cookie; `None` for descriptions.
+/// The number of `op` in `enum ml_op`, which is also in its probes' cookie; `None` for descriptions.
 pub fn op_number(op: Op) -> Option<u16> {
     OPS.iter()
         .position(|known| *known == op)
@@ -489,7 +500,7 @@ mod tests {
         assert_eq!(decode(&[]), Err(WireError::Short(0)));
         assert_eq!(decode(&[9; 64]), Err(WireError::Shape(0x0909)));
         assert_eq!(decode(&head(RECORD_POINT, 0)), Err(WireError::Op(0)));
-        assert_eq!(decode(&head(RECORD_POINT, 20)), Err(WireError::Op(20)));
+        assert_eq!(decode(&head(RECORD_POINT, 31)), Err(WireError::Op(31)));
         assert_eq!(decode(&head(RECORD_ALLOC, 1)), Err(WireError::Short(32)));
         for length in 0..200 {
             for shape in 0..10u8 {

@@ -8,8 +8,10 @@
 pub enum Domain {
     /// Blocks of a user-space allocator, keyed by address.
     Heap,
-    /// Address ranges from mmap, in whole pages, kept by range.
+    /// Address ranges from mmap, in whole pages, and from brk; kept by range.
     Mapping,
+    /// Blocks of a pool that the user named, keyed by address. They lie in heap blocks or mappings.
+    Pool,
     /// Objects of the kernel's slab allocator, keyed by address, whichever function frees them.
     Slab,
     /// Page frames of the kernel, kept by range: a block may be freed piece by piece. An address is
@@ -20,9 +22,10 @@ pub enum Domain {
 }
 
 impl Domain {
-    pub const ALL: [Domain; 5] = [
+    pub const ALL: [Domain; 6] = [
         Domain::Heap,
         Domain::Mapping,
+        Domain::Pool,
         Domain::Slab,
         Domain::Page,
         Domain::Percpu,
@@ -33,6 +36,7 @@ impl Domain {
         match self {
             Domain::Heap => "heap",
             Domain::Mapping => "mapping",
+            Domain::Pool => "pool",
             Domain::Slab => "slab",
             Domain::Page => "page",
             Domain::Percpu => "percpu",
@@ -51,8 +55,8 @@ impl Domain {
 pub enum Effect {
     /// `[addr, addr + size)` is allocated.
     Allocate,
-    /// The block at `addr` is freed (heap, slab, percpu), or the range `[addr, addr + size)` is
-    /// (mapping, page).
+    /// The block at `addr` is freed (heap, pool, slab, percpu), or the range `[addr, addr + size)`
+    /// is (mapping, page).
     Free,
     /// As [`Effect::Free`], called by an allocator or the loader: what it does not know is theirs.
     FreeInner,
@@ -103,6 +107,17 @@ pub enum Op {
     PageFree,
     PercpuAlloc,
     PercpuFree,
+    New,
+    NewArray,
+    Delete,
+    DeleteArray,
+    Brk,
+    BrkShrink,
+    PoolAlloc,
+    PoolFree,
+    PoolReallocRelease,
+    PoolRealloc,
+    PoolReallocFailed,
     Open,
     Close,
     Process,
@@ -120,6 +135,7 @@ const MAPPING: Option<Domain> = Some(Domain::Mapping);
 const SLAB: Option<Domain> = Some(Domain::Slab);
 const PAGE: Option<Domain> = Some(Domain::Page);
 const PERCPU: Option<Domain> = Some(Domain::Percpu);
+const POOL: Option<Domain> = Some(Domain::Pool);
 
 /// One row per operation, at the index of its discriminant: name, domain, effect.
 const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
@@ -173,6 +189,27 @@ const TABLE: &[(Op, &str, Option<Domain>, Effect)] = &[
     (Op::PageFree, "page_free", PAGE, Effect::Free),
     (Op::PercpuAlloc, "percpu_alloc", PERCPU, Effect::Allocate),
     (Op::PercpuFree, "percpu_free", PERCPU, Effect::Free),
+    (Op::New, "new", HEAP, Effect::Allocate),
+    (Op::NewArray, "new_array", HEAP, Effect::Allocate),
+    (Op::Delete, "delete", HEAP, Effect::Free),
+    (Op::DeleteArray, "delete_array", HEAP, Effect::Free),
+    (Op::Brk, "brk", MAPPING, Effect::Allocate),
+    (Op::BrkShrink, "brk_shrink", MAPPING, Effect::FreeInner),
+    (Op::PoolAlloc, "pool_alloc", POOL, Effect::Allocate),
+    (Op::PoolFree, "pool_free", POOL, Effect::Free),
+    (
+        Op::PoolReallocRelease,
+        "pool_realloc_release",
+        POOL,
+        Effect::Release,
+    ),
+    (Op::PoolRealloc, "pool_realloc", POOL, Effect::Outcome),
+    (
+        Op::PoolReallocFailed,
+        "pool_realloc_failed",
+        POOL,
+        Effect::Restore,
+    ),
     (Op::Open, "open", None, Effect::Describe),
     (Op::Close, "close", None, Effect::Describe),
     (Op::Process, "process", None, Effect::Describe),

@@ -57,6 +57,21 @@ def inexact(truth, report):
     return wrong
 
 
+def without_operators(report):
+    """The report with stacks that begin at the function that wrote `new`, where libstdc++ called malloc for it."""
+
+    def is_operator(frame):
+        return (frame["function"] or "").startswith("operator new")
+
+    stacks = []
+    for stack in report["stacks"]:
+        frames = stack["frames"]
+        while frames and is_operator(frames[0]):
+            frames = frames[1:]
+        stacks.append({**stack, "frames": frames})
+    return {**report, "stacks": stacks}
+
+
 def losses(report):
     """Sentences about events missing from the trace, or a trace that is not whole."""
     wrong = []

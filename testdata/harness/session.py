@@ -5,6 +5,7 @@ The binaries are found through MEMLEAK_RECORD and MEMLEAK_ANALYZE, else in targe
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -22,12 +23,19 @@ def binary(name):
     return Path(os.environ.get(variable, REPOSITORY / "target/release" / name))
 
 
-def build_programs():
-    """Builds testdata/programs into PROGRAMS."""
+def build_programs(target="all"):
+    """Builds testdata/programs into PROGRAMS; `allocators` needs the packages of the tests."""
     subprocess.run(
-        ["make", "--silent", "-C", str(REPOSITORY / "testdata/programs"), f"OUT={PROGRAMS}"],
+        ["make", "--silent", "-C", str(REPOSITORY / "testdata/programs"), f"OUT={PROGRAMS}", target],
         check=True,
     )
+
+
+def debian_program(name):
+    """A program of the distribution, not one that happens to come first on the path."""
+    path = shutil.which(name, path="/usr/bin:/bin")
+    assert path, f"{name} is not installed: run make setup"
+    return path
 
 
 def as_root():
@@ -170,9 +178,9 @@ def json_report(*traces):
     return json.loads(analyze_all(traces, "--format", "json"))
 
 
-def record_program(name, trace, *arguments, preload=None):
+def record_program(name, trace, *arguments, preload=None, options=()):
     """Runs a program of testdata/programs under the recorder. Returns (truth, report)."""
-    with Program(name, *arguments, preload=preload) as program, Recording(program.pid, trace) as recording:
+    with Program(name, *arguments, preload=preload) as program, Recording(program.pid, trace, *options) as recording:
         program.go()
         truth = program.truth()
         if name == "exit_soon":

@@ -1,11 +1,9 @@
 """Programs from Debian, recorded while a preloaded counter counts the same run by other means."""
 
-import shutil
-
 import compare
 import pytest
 from counted import Counted
-from session import Recording, build_programs, report_of
+from session import Recording, build_programs, debian_program, report_of
 
 SQLITE_LOAD = """
 create table t(a integer primary key, b text, c real);
@@ -39,13 +37,6 @@ for i in range(400):
 
 # Python's small objects come from malloc too, instead of from arenas of its own.
 ENVIRONMENT = {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}
-
-
-def debian_program(name):
-    """A program of the distribution, not one that happens to come first on the path."""
-    path = shutil.which(name, path="/usr/bin:/bin")
-    assert path, f"{name} is not installed: run make setup"
-    return path
 
 
 def commands():

@@ -106,7 +106,9 @@ SITE static void by_valloc(void)
 /* Rounded up to a page by glibc; what counts is what was asked for. */
 SITE static void by_pvalloc(void)
 {
+#ifdef __GLIBC__ /* musl has none */
 	gained(pvalloc(333), PVALLOC, 333);
+#endif
 }
 
 SITE static void by_reallocarray(void)

@@ -1,8 +1,11 @@
-/* What dlopen.c opens. Built twice: KEEPS and BEGINS are functions' names, SIZE the bytes of each block. */
+/* What programs open. KEEPS is the function's name, BEGINS a constructor's if it has one, SIZE the bytes of
+ * each block. */
 #include <stdlib.h>
 
-void BEGINS(void);
 void KEEPS(void);
+
+#ifdef BEGINS
+void BEGINS(void);
 
 /* Runs before dlopen returns. */
 __attribute__((constructor, noinline)) void BEGINS(void)
@@ -12,10 +15,12 @@ __attribute__((constructor, noinline)) void BEGINS(void)
 
 	(void)block;
 }
+#endif
 
 __attribute__((noinline)) void KEEPS(void)
 {
 	for (int i = 0; i < 3; i++) {
+		/* Volatile: nobody can see these blocks, so the compiler would leave them out. */
 		void *volatile block = malloc(SIZE);
 
 		(void)block;

@@ -85,7 +85,7 @@ pub struct FilterArguments {
     #[arg(long, value_name = "TID", value_delimiter = ',')]
     pub tid: Vec<i32>,
 
-    /// Only these domains: heap, mapping, slab, page, percpu
+    /// Only these domains: heap, mapping, pool, slab, page, percpu
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', value_parser = domain)]
     pub domain: Vec<Domain>,
 

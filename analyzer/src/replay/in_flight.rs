@@ -60,17 +60,19 @@ pub struct Unmapped {
 /// event mostly finds empty tables.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    pending: HashMap<i32, (Domain, Released)>,
+    /// A pool's function may reallocate a chunk meanwhile: apart from the others.
+    pending: HashMap<(i32, bool), (Domain, Released)>,
     unmapped: HashMap<i32, Unmapped>,
 }
 
 impl InFlight {
     pub fn set_pending(&mut self, tid: i32, domain: Domain, released: Released) {
-        self.pending.insert(tid, (domain, released));
+        let key = (tid, domain == Domain::Pool);
+        self.pending.insert(key, (domain, released));
     }
 
-    pub fn take_pending(&mut self, tid: i32) -> Option<(Domain, Released)> {
-        self.pending.remove(&tid)
+    pub fn take_pending(&mut self, tid: i32, domain: Domain) -> Option<(Domain, Released)> {
+        self.pending.remove(&(tid, domain == Domain::Pool))
     }
 
     pub fn set_unmapped(&mut self, tid: i32, unmapped: Unmapped) {

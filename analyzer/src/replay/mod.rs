@@ -39,6 +39,26 @@ use in_flight::{InFlight, Unknown, Unmapped};
 
 use crate::estimate::Sampled;
 
+/// Blocks of pools stand in the table of heap blocks, in a space of their own beside their process's:
+/// an address may be a block of both. Numbers of spaces are far below.
+const POOL_SPACE: i32 = 1 << 30;
+
+/// The space in the table of blocks that an event is about.
+fn block_space(event: &Event) -> i32 {
+    match event.op.domain() {
+        Some(Domain::Pool) => event.space.0 | POOL_SPACE,
+        _ => event.space.0,
+    }
+}
+
+/// The domain of a block by its space in the table.
+fn block_domain(space: i32) -> Domain {
+    match space & POOL_SPACE {
+        0 => Domain::Heap,
+        _ => Domain::Pool,
+    }
+}
+
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
 const PREFETCH_ROWS: usize = 24;
 
@@ -238,11 +258,11 @@ impl<O: Observer> Replay<O> {
         }
         let unmapped = self.threads.take_unmapped(event.tid);
         match (event.op.effect(), domain) {
-            (Effect::Allocate, Domain::Heap) => self.allocate_block(event),
+            (Effect::Allocate, Domain::Heap | Domain::Pool) => self.allocate_block(event),
             (Effect::Allocate, Domain::Mapping) => self.map(event),
-            (Effect::Free, Domain::Heap) => self.free_block(event),
+            (Effect::Free, Domain::Heap | Domain::Pool) => self.free_block(event),
             (Effect::Free, Domain::Mapping) => self.unmap(event),
-            (Effect::FreeInner, Domain::Heap) => self.free_inner_block(event),
+            (Effect::FreeInner, Domain::Heap | Domain::Pool) => self.free_inner_block(event),
             (Effect::FreeInner, Domain::Mapping) => {
                 let pieces = self.take_range(event);
                 self.drop_pieces(&pieces);
@@ -275,8 +295,10 @@ impl<O: Observer> Replay<O> {
             at: self.now,
             by: Op::Process,
         };
-        for block in self.heap.remove_space(space.0) {
-            self.count_block_freed(&block);
+        for space in [space.0, space.0 | POOL_SPACE] {
+            for block in self.heap.remove_space(space) {
+                self.count_block_freed(&block);
+            }
         }
         let pieces = self.mappings.take_space(space.0);
         self.drop_pieces(&pieces);
@@ -330,22 +352,23 @@ impl<O: Observer> Replay<O> {
             addr: event.addr,
             size: event.size,
             born: event.ts,
-            space: event.space.0,
+            space: block_space(event),
             site,
         };
         if let Some(old) = self.heap.insert(block) {
             self.anomalies.implicit_frees += 1;
             self.count_block_freed(&old);
         }
-        let account = &mut self.accounts[Domain::Heap as usize];
+        let domain = block_domain(block.space);
+        let account = &mut self.accounts[domain as usize];
         match &mut self.estimates {
-            None => {
-                self.sites.allocate(site, event.size);
-                account.allocate(event.size, self.now);
-            }
-            Some(estimates) => {
+            Some(estimates) if domain == Domain::Heap => {
                 let figures = estimates.allocate(site, event.size, account, self.now);
                 self.sites.set(site, figures);
+            }
+            _ => {
+                self.sites.allocate(site, event.size);
+                account.allocate(event.size, self.now);
             }
         }
         self.observer.born(&Allocation::from(&block), &self.sites);
@@ -361,7 +384,7 @@ impl<O: Observer> Replay<O> {
         if event.addr == 0 {
             return; // free(NULL)
         }
-        match self.heap.remove(event.space.0, event.addr) {
+        match self.heap.remove(block_space(event), event.addr) {
             Some(block) => self.block_is_free(&block),
             None => {
                 let unknown = self.classify(event);
@@ -371,7 +394,7 @@ impl<O: Observer> Replay<O> {
     }
 
     fn free_inner_block(&mut self, event: &Event) {
-        if let Some(block) = self.heap.remove(event.space.0, event.addr) {
+        if let Some(block) = self.heap.remove(block_space(event), event.addr) {
             self.block_is_free(&block);
         }
     }
@@ -384,15 +407,16 @@ impl<O: Observer> Replay<O> {
 
     fn count_block_freed(&mut self, block: &Block) {
         self.sites.lived(block.site, self.now - block.born);
-        let account = &mut self.accounts[Domain::Heap as usize];
+        let domain = block_domain(block.space);
+        let account = &mut self.accounts[domain as usize];
         match &mut self.estimates {
-            None => {
-                self.sites.free(block.site, block.size, 1);
-                account.free(block.size, 1);
-            }
-            Some(estimates) => {
+            Some(estimates) if domain == Domain::Heap => {
                 let figures = estimates.free(block.site, block.size, account, self.now);
                 self.sites.set(block.site, figures);
+            }
+            _ => {
+                self.sites.free(block.site, block.size, 1);
+                account.free(block.size, 1);
             }
         }
         self.observer
@@ -469,13 +493,13 @@ impl<O: Observer> Replay<O> {
     }
 
     fn classify(&mut self, event: &Event) -> Unknown {
-        if self.freed.contains(event.space.0, event.addr) {
+        if self.freed.contains(block_space(event), event.addr) {
             return Unknown::AlreadyFreed;
         }
         let unknown = self.unknown_in(event.space);
         if unknown == Unknown::Inherited {
             // A second free of it is not inherited.
-            self.freed.remember(event.space.0, event.addr);
+            self.freed.remember(block_space(event), event.addr);
         }
         unknown
     }

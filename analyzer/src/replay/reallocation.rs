@@ -4,18 +4,18 @@ use memleak_trace::{Domain, Event, Op};
 
 use super::in_flight::{Released, Unknown, Unmapped};
 use super::ranges::Range;
-use super::{Allocation, Observer, Replay};
+use super::{Allocation, Observer, Replay, block_space};
 
 impl<O: Observer> Replay<O> {
     pub(super) fn release(&mut self, event: &Event, domain: Domain) {
-        if let Some((_, older)) = self.threads.take_pending(event.tid) {
+        if let Some((_, older)) = self.threads.take_pending(event.tid, domain) {
             self.settle_unfinished(older);
         }
         if event.addr == 0 {
             return; // realloc(NULL, n) releases nothing
         }
         let released = match domain {
-            Domain::Heap => match self.heap.remove(event.space.0, event.addr) {
+            Domain::Heap | Domain::Pool => match self.heap.remove(block_space(event), event.addr) {
                 Some(block) => Released::Block(block),
                 None => Released::Unknown(self.classify(event)),
             },
@@ -30,7 +30,7 @@ impl<O: Observer> Replay<O> {
     /// What the thread released in this domain. If it released something in the other, the outcome
     /// of that is missing.
     fn take_released(&mut self, tid: i32, domain: Domain) -> Option<Released> {
-        let (released_domain, released) = self.threads.take_pending(tid)?;
+        let (released_domain, released) = self.threads.take_pending(tid, domain)?;
         if released_domain == domain {
             return Some(released);
         }
@@ -55,7 +55,7 @@ impl<O: Observer> Replay<O> {
         }
         match domain {
             _ if event.addr == 0 => {} // realloc(p, 0) that freed
-            Domain::Heap => self.allocate_block(event),
+            Domain::Heap | Domain::Pool => self.allocate_block(event),
             _ => self.map(event),
         }
         if let Some(released) = after {

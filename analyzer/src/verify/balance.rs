@@ -101,6 +101,7 @@ pub fn domains(replay: &Replay) -> Vec<Check> {
             let name = match domain {
                 Domain::Heap => "heap balance",
                 Domain::Mapping => "mapping balance",
+                Domain::Pool => "pool balance",
                 Domain::Slab => "slab balance",
                 Domain::Page => "page balance",
                 Domain::Percpu => "percpu balance",

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use memleak_trace::op::{Domain, Effect};
+use memleak_trace::op::{Domain, Effect, Op};
 use memleak_trace::stack::Location;
 use memleak_trace::{Batch, Description, Event, FileId, SpaceId, StackId};
 
@@ -210,11 +210,12 @@ impl Rules {
             return;
         };
         let is_new = event.op.effect() == Effect::Allocate;
-        if is_new && event.addr == 0 && domain == Domain::Heap {
+        if is_new && event.addr == 0 && matches!(domain, Domain::Heap | Domain::Pool) {
             self.breaks(VALUES, format!("{} at address 0", event.op.name()));
         }
         if is_new
             && matches!(domain, Domain::Mapping | Domain::Page)
+            && event.op != Op::Brk
             && (!event.addr.is_multiple_of(self.page_size)
                 || !event.size.is_multiple_of(self.page_size))
         {

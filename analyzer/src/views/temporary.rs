@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
 
-use memleak_trace::Effect;
+use memleak_trace::op::{Domain, Effect};
 
 use super::stacks::{COLUMNS, Stacks};
 use super::table::{Unit, Value};
@@ -27,8 +27,8 @@ pub enum Within {
 #[derive(Debug)]
 struct Temporary {
     within: Within,
-    /// Address of each thread's latest allocation.
-    latest: HashMap<(i32, i32), u64>,
+    /// Each thread's latest allocation: a pool's block may lie where a heap block begins.
+    latest: HashMap<(i32, i32), (Option<Domain>, u64)>,
     sites: Vec<(Totals, Totals)>,
 }
 
@@ -47,7 +47,8 @@ impl Temporary {
             Within::NextAllocation => {
                 let site = &sites.as_slice()[allocation.site as usize];
                 death.by.effect() != Effect::Outcome
-                    && self.latest.get(&(site.pid, site.tid)) == Some(&allocation.addr)
+                    && self.latest.get(&(site.pid, site.tid))
+                        == Some(&(site.op.domain(), allocation.addr))
             }
         }
     }
@@ -57,7 +58,8 @@ impl Observer for Temporary {
     fn born(&mut self, allocation: &Allocation, sites: &Sites) {
         if self.within == Within::NextAllocation {
             let site = &sites.as_slice()[allocation.site as usize];
-            self.latest.insert((site.pid, site.tid), allocation.addr);
+            self.latest
+                .insert((site.pid, site.tid), (site.op.domain(), allocation.addr));
         }
         self.of(allocation.site).0.freed(allocation);
     }

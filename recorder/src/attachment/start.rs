@@ -26,8 +26,12 @@ impl Attachment {
         page_size: u64,
     ) -> anyhow::Result<Option<Attachment>> {
         let pid = command.pid();
-        let mut attachment =
-            Attachment::load(Modules::new(), Discovery::default(), options, page_size)?;
+        let mut attachment = Attachment::load(
+            Modules::new(),
+            Discovery::new(options.wishes.clone()),
+            options,
+            page_size,
+        )?;
         // Its first address space is that of the program: exec gives it the number 1.
         attachment.kernel.introduce(
             pid as u32,
@@ -60,8 +64,8 @@ impl Attachment {
         let process = &attachment.processes[index];
         let mapped = attachment.modules.mapped(process.space);
         // A program without an allocator may have children that have one.
-        if !options.follow && !attachment.discovery.defines_malloc(mapped) {
-            bail!(no_allocator(&process.target, mapped));
+        if !options.follow && !attachment.discovery.finds_allocator(mapped) {
+            bail!(no_allocator(&process.target, &options.wishes, mapped));
         }
         Ok(Some(attachment))
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use object::read::elf::ElfFile64;
 use object::{Object, ReadCache};
@@ -161,6 +162,23 @@ fn parse_stat(stat: &str) -> Option<Stat> {
         ppid: fields.next()?.parse().ok()?,
         flags: fields.nth(4)?.parse().ok()?,
     })
+}
+
+/// CPU time that a process has used, ended threads included; `None` if it is gone.
+pub fn cpu_time(pid: i32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // utime and stime, in ticks.
+    let mut fields = stat
+        .get(stat.rfind(')')? + 1..)?
+        .split_whitespace()
+        .skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    // SAFETY: sysconf has no preconditions.
+    let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1);
+    Some(Duration::from_secs_f64(
+        (user + system) as f64 / ticks as f64,
+    ))
 }
 
 /// The process that a task belongs to.
