@@ -1,6 +1,7 @@
 """Every allocator that Debian has, linked, preloaded and static, its own functions too: exact without options."""
 
 import ctypes.util
+from concurrent.futures import ThreadPoolExecutor
 
 import compare
 import pytest
@@ -10,10 +11,12 @@ from session import build_programs, record_program
 PRELOADED = [
     ("operators", "jemalloc"),
     ("family", "tcmalloc_minimal"),
+    ("failing", "tcmalloc_minimal"),
     ("threads", "tcmalloc_minimal"),
     ("operators", "tcmalloc_minimal"),
     ("family", "mimalloc"),
     ("failing", "mimalloc"),
+    ("threads", "mimalloc"),
     ("operators", "mimalloc"),
 ]
 # pthread_create allocates, mi_heap_new too, and libgcc's unwinder in a static program, when it looks for the
@@ -25,17 +28,35 @@ LINKED = [
 ]  # fmt: skip
 OWN_NAMES = ["mallocx", "mallocx_static", "mi_malloc", "tc_malloc", "tc_malloc_static"]
 
+# Name of the test: program, and what takes malloc's place.
+RECORDINGS = {name: (name, None) for name in LINKED + OWN_NAMES}
+RECORDINGS |= {f"{name}-{library}": (name, library) for name, library in PRELOADED}
 
-@pytest.fixture(scope="module", autouse=True)
-def built():
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The recordings by name, each a future of (truth, report): a recorder that detaches its probes mostly waits."""
     build_programs("allocators")
+    directory = tmp_path_factory.mktemp("allocators")
+
+    def record(name):
+        program, library = RECORDINGS[name]
+        preload = library and ctypes.util.find_library(library)
+        assert bool(preload) == bool(library), f"lib{library} is not installed: run make setup"
+        return record_program(program, directory / f"{name}.parquet", preload=preload)
+
+    with ThreadPoolExecutor(4) as pool:
+        yield {name: pool.submit(record, name) for name in RECORDINGS}
 
 
-def check(name, tmp_path, preload=None):
-    truth, report = record_program(name, tmp_path / "trace.parquet", preload=preload)
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_every_site_is_exact(name, recorded):
+    """glibc, musl and three other allocators, linked, static and preloaded, by malloc's name and their own: every
+    call site is exact, one event per call, whoever defines it."""
+    truth, report = recorded[name].result()
     report = compare.without_operators(report)
     wrong = compare.differences(truth, report)
-    if name not in ALLOCATES_ELSEWHERE:
+    if RECORDINGS[name][0] not in ALLOCATES_ELSEWHERE:
         wrong += compare.unexpected(truth, report)
     anomalies = report["trace"]["anomalies"]
     if anomalies["implicit_frees"] or anomalies["already_freed"] or anomalies["unfinished_reallocations"]:
@@ -43,29 +64,10 @@ def check(name, tmp_path, preload=None):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("name", LINKED)
-def test_linked(name, tmp_path):
-    """glibc, musl and three other allocators, dynamic and static: every call site is exact."""
-    check(name, tmp_path)
-
-
-@pytest.mark.parametrize(("name", "library"), PRELOADED)
-def test_preloaded(name, library, tmp_path):
-    """The same under an allocator that takes malloc's place: one event per call, whoever defines it."""
-    path = ctypes.util.find_library(library)
-    assert path, f"lib{library} is not installed: run make setup"
-    check(name, tmp_path, preload=path)
-
-
-@pytest.mark.parametrize("name", OWN_NAMES)
-def test_own_names(name, tmp_path):
-    """mallocx, mi_malloc, tc_malloc and their kin are found by name, and told once."""
-    check(name, tmp_path)
-
-
 def test_opened_later(tmp_path):
     """An allocator that is opened while recording has its probes before its first function runs, unless the report
     says that it was learnt too late: a hundred functions may take longer to be probed than a thread waits."""
+    build_programs("allocators")
     for attempt in range(3):
         truth, report = record_program("late_allocator", tmp_path / f"trace-{attempt}.parquet")
         if "library opened, learnt too late" not in report["trace"]["defects"]["by_cause"]:
