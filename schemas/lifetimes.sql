@@ -2,9 +2,31 @@
 -- DuckDB:  duckdb -c ".read schemas/lifetimes.sql"  in the directory of trace.parquet.
 --
 -- The order is that of the file (file_row_number), never that of ts. What is outstanding has no
--- death; neither has here what an exec ended with its address space. A mapping that was cut up has a row per piece. Only the rows before `cut` count; replace
+-- death. What an exec ended with its address space was freed by `process`, at the last event before.
+-- A mapping that was cut up has a row per piece. Only the rows before `cut` count; replace
 -- 9223372036854775807 by the first row after a moment to see the state there.
-WITH event AS (
+--
+-- Programs in user space; for the kernel's domains see outstanding.sql, which knows what is outstanding
+-- only. What both have in common stands in both: a file of plain SQL cannot read another.
+WITH process AS (
+    SELECT
+        pid, space, op, lead(op) OVER by_pid AS next_op, lead(space) OVER by_pid AS next_space,
+        lead(file_row_number) OVER by_pid AS next_row
+    FROM read_parquet('trace.parquet', file_row_number = true)
+    WHERE op IN ('process', 'exit') AND file_row_number < 9223372036854775807
+    WINDOW by_pid AS (PARTITION BY pid ORDER BY file_row_number)
+),
+-- exec: a process goes on in another address space, and the old one is gone with all that it held.
+ended AS (
+    SELECT
+        space, any_value(next_row) AS row,
+        (SELECT max(ts) FROM read_parquet('trace.parquet', file_row_number = true)
+         WHERE domain IS NOT NULL AND file_row_number < any_value(next_row)) AS ts
+    FROM process
+    WHERE op = 'process' AND next_op = 'process' AND next_space <> space
+    GROUP BY space
+),
+event AS (
     SELECT
         file_row_number AS row, ts, pid, tid, space, domain, op, addr, size, stack_id,
         -- The thread's next event of the domain that is an outcome tells what became of a release.
@@ -96,10 +118,18 @@ mapping AS (
     GROUP BY row, died_row, run
 )
 SELECT
-    domain, op, pid, tid, space, stack_id, addr AS address, size, ts AS born, died, freed_by,
-    row AS born_row, died_row
-FROM heap
-WHERE allocates
-UNION ALL
-SELECT * FROM mapping WHERE size > 0
+    domain, op, pid, tid, life.space, stack_id, address, size, born,
+    coalesce(died, ended.ts) AS died,
+    CASE WHEN died_row IS NULL AND ended.row IS NOT NULL THEN 'process' ELSE freed_by END AS freed_by,
+    born_row, coalesce(died_row, ended.row) AS died_row
+FROM (
+    SELECT
+        domain, op, pid, tid, space, stack_id, addr AS address, size, ts AS born, died, freed_by,
+        row AS born_row, died_row
+    FROM heap
+    WHERE allocates
+    UNION ALL
+    SELECT * FROM mapping WHERE size > 0
+) AS life
+LEFT JOIN ended ON ended.space = life.space
 ORDER BY born_row, address;

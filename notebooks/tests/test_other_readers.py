@@ -37,7 +37,7 @@ def test_sql_finds_the_outstanding_of_the_report(trace):
 
 
 def test_polars_finds_the_outstanding_of_the_report(trace):
-    """The same in polars, written without the SQL: the last event that held at each address."""
+    """The same in polars, written without the SQL: the last event that held at each address, if no exec ended its space."""
     outcomes = ["realloc", "reallocarray"]
     births = ["malloc", "calloc", "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc", *outcomes]
     rows = pl.scan_parquet(trace).with_row_index("row").collect()
@@ -45,12 +45,16 @@ def test_polars_finds_the_outstanding_of_the_report(trace):
         pl.col("op").shift(-1).over("space", "tid", order_by="row").alias("outcome")
     )
     undone = halves.filter(pl.col("op") == "realloc_release", ~pl.col("outcome").is_in(outcomes).fill_null(False))
+    processes = rows.filter(pl.col("op").is_in(["process", "exit"])).with_columns(
+        pl.col("op", "space").shift(-1).over("pid", order_by="row").name.prefix("next_")
+    )
+    executed = processes.filter(pl.col("next_op") == "process", pl.col("op") == "process", pl.col("next_space") != pl.col("space"))
     last = (
         rows.filter(pl.col("op").is_in([*births, "free", "realloc_release"]), pl.col("addr") != 0)
         .join(undone.select("row"), on="row", how="anti", maintain_order="left")
         .group_by("space", "addr", maintain_order=True)
         .last()
-        .filter(pl.col("op").is_in(births))
+        .filter(pl.col("op").is_in(births), ~pl.col("space").is_in(executed["space"].to_list()))
     )
     heap = report_of(trace)["domains"]["heap"]
     assert (last["size"].sum(), last.height) == (heap["bytes"], heap["count"])

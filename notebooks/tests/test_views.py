@@ -10,7 +10,7 @@ from collections import defaultdict
 import jsonschema
 import pytest
 from lifetimes import document, lives, names, query, span, view
-from traces import ANALYZE, REPOSITORY, report_of
+from traces import ANALYZE, REPOSITORY, committed, report_of
 
 MS = 1_000_000
 
@@ -89,6 +89,23 @@ def test_export_as_parquet(trace, tmp_path):
     assert (rows, size, dead) == (len(expected), sum(l.size for l in expected), sum(l.died is not None for l in expected))
     again = run("export", "--output", path, trace)
     assert again.returncode == 1 and "--force" in again.stderr
+
+
+def test_the_two_references_agree(trace):
+    """outstanding.sql and lifetimes.sql are two queries: what has no death in one is what the other counts."""
+    sql = (REPOSITORY / "schemas/outstanding.sql").read_text().replace("'trace.parquet'", f"'{trace}'")
+    groups = grouped([life for life in lives(trace) if life.died is None], lambda l: (l.domain, l.stack_id))
+    expected = {key: totals(group)[:2] for key, group in groups.items()}
+    assert {(domain, stack): (size, count) for domain, stack, size, count in query(sql.rstrip().rstrip(";"))} == expected
+
+
+def test_exec_ends_what_was_held():
+    """In a trace with an exec, the first image's five blocks were freed by it, and only those."""
+    [trace] = [path for path in committed() if path.name == "exec_again.parquet"]
+    ended = [life for life in lives(trace) if life.freed_by == "process" and life.size == 800]
+    assert len(ended) == 5 and len({life.space for life in ended}) == 1
+    live = [life for life in lives(trace) if life.died is None and life.size == 800]
+    assert len(live) == 7 and {life.space for life in live}.isdisjoint({life.space for life in ended})
 
 
 @pytest.mark.parametrize("moment", ["end", "half"])

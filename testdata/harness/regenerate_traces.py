@@ -13,7 +13,7 @@ os.environ["MEMLEAK_PROGRAMS"] = "/tmp/memleak-programs"
 import compare
 from session import Program, Recording, build_programs, json_report, record_program
 
-PROGRAMS = ("test_memleak", "family", "patterns")
+PROGRAMS = ("test_memleak", "family", "patterns", "exec_again")
 IN_PARTS = "patterns"
 
 
