@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::survival::SURVIVOR;
 use crate::units::show_duration;
 
 /// The rule that decided, in the order in which they are tried.
@@ -29,6 +30,10 @@ pub enum Reason {
     Slows,
     /// The level hides it, but allocations of all ages outlive their freed siblings.
     SurvivorsAccumulate,
+    /// It never fell, and rose in steps.
+    RisesInSteps,
+    /// Each quarter holds more than the one before, at its least and at its most.
+    QuartersRise,
     /// Every allocation is freed soon.
     FreedSoon,
     /// The level does not rise.
@@ -59,7 +64,7 @@ pub struct Evidence {
     pub lifetime_p99_ns: Option<u64>,
     /// Live allocations older than that percentile.
     pub older_than_p99: Option<u64>,
-    /// Live allocations that outlived it four times, and freed ones that had.
+    /// Live allocations that outlived it twice, and freed ones that had.
     pub survivors: Option<u64>,
     pub freed_as_old: Option<u64>,
     /// Bytes of live allocations by quarter of the span in which they were born.
@@ -92,11 +97,26 @@ impl Evidence {
             Reason::SurvivorsAccumulate => format!(
                 "{} are older than {}, which only {} of {} freed ones reached, {}",
                 self.survivors.unwrap_or(0),
-                show_duration(self.lifetime_p99_ns.unwrap_or(0).saturating_mul(4)),
+                show_duration(
+                    self.lifetime_p99_ns
+                        .unwrap_or(0)
+                        .saturating_mul(SURVIVOR as u64)
+                ),
                 self.freed_as_old.unwrap_or(0),
                 self.freed,
                 slope(),
             ),
+            Reason::RisesInSteps => format!(
+                "never fell, and rose in steps, the last {unchanged} ago; {}",
+                slope()
+            ),
+            Reason::QuartersRise => {
+                let floors = self.floor_bytes.unwrap_or_default();
+                let [first, second, third, last] = floors.map(crate::units::show_size);
+                format!(
+                    "held at least {first}, {second}, {third}, {last} in the quarters of {span}"
+                )
+            }
             Reason::FreedSoon => format!(
                 "99 % of {} freed ones lived less than {}, {}",
                 self.freed,

@@ -2,12 +2,13 @@
 //! formulas and where they come from; the names of constants are the names used there.
 //!
 //! - [`activity`]: until when a process was busy
-//! - [`trend`]: the course of what was held, robust slopes
+//! - [`trend`]: the course of what was held, robust slopes; [`steps`]: growth that a slope does not see
 //! - [`survival`]: live allocations beside their freed siblings
 
 mod activity;
 mod evidence;
 mod rules;
+mod steps;
 mod survival;
 #[cfg(test)]
 mod tests;

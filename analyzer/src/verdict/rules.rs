@@ -1,6 +1,7 @@
 //! The rules, in the order of [`Reason`]: the first that fits decides.
 
 use super::evidence::{Evidence, Reason};
+use super::steps::{quarters_rise, rises_in_steps};
 use super::survival::{Live, Survival};
 use super::trend::{Course, Slope, maximum, median, minimum, slope};
 use super::{Judgement, Verdict};
@@ -60,7 +61,11 @@ pub fn judge(seen: &Seen) -> Judgement {
         Reason::StoppedChanging | Reason::StoppedRising | Reason::Slows | Reason::Level => {
             Some(Verdict::Plateau)
         }
-        Reason::Rises | Reason::BeganToRise | Reason::SurvivorsAccumulate => Some(Verdict::Growing),
+        Reason::Rises
+        | Reason::BeganToRise
+        | Reason::SurvivorsAccumulate
+        | Reason::RisesInSteps
+        | Reason::QuartersRise => Some(Verdict::Growing),
     };
     Judgement { verdict, evidence }
 }
@@ -103,6 +108,10 @@ fn reason(seen: &Seen, survival: Option<&Survival>, evidence: &mut Evidence) -> 
         Reason::Rises
     } else if accumulate {
         Reason::SurvivorsAccumulate
+    } else if rises_in_steps(&course) {
+        Reason::RisesInSteps
+    } else if quarters_rise(&course) && !turned_over {
+        Reason::QuartersRise
     } else if let Some(ended) = rises {
         ended
     } else if survival.is_some_and(|survival| freed_soon(seen, survival, span)) {

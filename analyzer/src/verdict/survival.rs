@@ -60,7 +60,7 @@ pub struct Survival {
     pub lifetime_p99: i64,
     /// Live allocations older than the 99th percentile.
     pub older: u64,
-    /// The age from which on an allocation is a survivor: four times the 99th percentile.
+    /// The age from which on an allocation is a survivor: twice the 99th percentile.
     pub survivor_age: i64,
     pub survivors: u64,
     /// Freed siblings that had lived as long.
@@ -69,8 +69,9 @@ pub struct Survival {
     pub never_freed: f64,
 }
 
-/// How many times the 99th percentile of its freed siblings an allocation must outlive.
-const SURVIVOR: i64 = 4;
+/// How many times the 99th percentile of its freed siblings an allocation must outlive. How many freed ones
+/// did decides whether that says anything.
+pub const SURVIVOR: i64 = 2;
 
 impl Survival {
     /// `None` if nothing was freed.

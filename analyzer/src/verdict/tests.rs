@@ -128,10 +128,45 @@ fn every(at: i64, steps: i64) -> bool {
     at % steps == 0
 }
 
+/// About 350 to 650 blocks at a time, in four waves.
+fn waves(program: &mut Program, at: i64) {
+    let wave = (at as f64 / STEPS as f64 * 4.0 * std::f64::consts::TAU).sin();
+    let wanted = (500.0 + 150.0 * wave) as usize;
+    program.keep(300);
+    while program.live.len() > wanted {
+        program.free_any();
+    }
+}
+
 /// A behaviour, its class and what it does in a step.
 type Case = (&'static str, Verdict, Step);
 
 const CASES: &[Case] = &[
+    ("a buffer that doubles", Verdict::Growing, |p, at| {
+        let at = at as u64 + 1;
+        if at.is_power_of_two() || at == 1 {
+            p.keep(100 * at);
+            if p.live.len() > 1 {
+                p.free_oldest();
+            }
+        }
+    }),
+    ("a leak below a load in waves", Verdict::Growing, |p, at| {
+        waves(p, at);
+        if every(at, 25) {
+            p.allocate(300);
+        }
+    }),
+    ("a load in waves", Verdict::Plateau, waves),
+    (
+        "four tables, three of them at the start",
+        Verdict::Plateau,
+        |p, at| {
+            if [1, 300, 700, 7_000].contains(&at) {
+                p.allocate(10_000);
+            }
+        },
+    ),
     ("a steady leak", Verdict::Growing, |p, _| {
         p.allocate(32);
     }),
