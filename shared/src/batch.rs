@@ -47,8 +47,11 @@ impl Batch {
     #[inline(always)]
     pub fn event(&self, row: usize) -> Option<Event> {
         let op = *self.ops.get(row)?;
+        if !op.is_event() {
+            return None;
+        }
         let stack = self.stack_ids[row];
-        op.is_event().then(|| Event {
+        Some(Event {
             ts: self.ts[row],
             pid: self.pids[row],
             tid: self.tids[row],

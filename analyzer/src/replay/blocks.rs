@@ -311,12 +311,12 @@ impl Part {
         self.slots.iter().filter(|slot| slot[2] != 0)
     }
 
-    /// Asks for the two cache lines where probing mostly ends.
+    /// Asks for the cache line or two where probing mostly ends.
     #[inline]
     fn prefetch(&self, hash: u64) {
         if let Some(slot) = self.slots.get(self.home(hash)) {
             prefetch(slot);
-            prefetch(std::ptr::from_ref(slot).wrapping_byte_add(64));
+            prefetch(std::ptr::from_ref(slot).wrapping_add(2));
         }
     }
 

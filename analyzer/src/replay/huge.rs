@@ -41,8 +41,9 @@ impl Zeroed {
     pub fn at_least(len: usize) -> Zeroed {
         let wanted = len * size_of::<Slot>();
         let page = if wanted < HUGE { PAGE } else { HUGE };
-        let bytes = wanted.next_multiple_of(page);
-        // A mapping begins at any small page: one page more lets a huge one begin within it.
+        let bytes = wanted.next_multiple_of(PAGE);
+        // A mapping begins at any small page: one page more lets a huge one begin within it. The rest
+        // behind the last huge page stays small: rounding up could take nearly twice the memory.
         let mapped = bytes + page - PAGE;
         // SAFETY: a new anonymous mapping touches no memory that is in use.
         let begin = unsafe {
