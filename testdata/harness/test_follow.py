@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import compare
 import pytest
 from command import Recorded
-from session import PATIENCE_S, PROGRAMS, Program, Recording, binary, build_programs, report_of
+from session import PATIENCE_S, PROGRAMS, Lines, Program, Recording, binary, build_programs, report_of
 
 FOLLOW = ("--follow",)
 
@@ -143,21 +144,28 @@ def test_a_followed_trace_is_sound(tmp_path):
     assert result.returncode == 0, result.stdout
 
 
-def test_a_container(tmp_path):
-    """Other namespaces and another root: the program's files are found through it, and the pids are
-    those that the recorder's caller sees."""
-    root = tmp_path / "root"
+def root_with(program, root):
+    """A root directory that has a program and its libraries, and nothing else."""
     (root / "bin").mkdir(parents=True)
-    (root / "bin/start").write_bytes((PROGRAMS / "start").read_bytes())
-    (root / "bin/start").chmod(0o755)
-    libraries = subprocess.run(["ldd", root / "bin/start"], capture_output=True, text=True, check=True).stdout
+    shutil.copy(PROGRAMS / program, root / "bin")
+    libraries = subprocess.run(["ldd", PROGRAMS / program], capture_output=True, text=True, check=True).stdout
     for word in libraries.split():
         if word.startswith("/"):
             copy = root / word.lstrip("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(open(word, "rb").read())
-            copy.chmod(0o755)
-    command = ["unshare", "--mount", "--pid", "--fork", f"--root={root}", "/bin/start", "5"]
+            shutil.copy(word, copy)
+    return root
+
+
+def in_container(root):
+    """Words before a command that runs in other namespaces, below another root."""
+    return ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={root}"]
+
+
+def test_a_container(tmp_path):
+    """Other namespaces and another root: the program's files are found through it, and the pids are
+    those that the recorder's caller sees."""
+    command = [*in_container(root_with("start", tmp_path / "root")), "/bin/start", "5"]
     recorded = Recorded(tmp_path / "trace.parquet", "--", *command, options=FOLLOW)
     assert recorded.code == 5, recorded.said
     [truth] = recorded.truths()
@@ -166,3 +174,25 @@ def test_a_container(tmp_path):
     assert len(inner) == 1 and inner[0]["pid"] > 1
     own = {**report, "stacks": [stack for stack in report["stacks"] if stack["pid"] == inner[0]["pid"]]}
     assert not compare.differences(truth, own)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a container needs root")
+def test_a_process_in_a_container(tmp_path):
+    """The same of one that runs already, by the pid that the caller sees: inside, it is process 1."""
+    command = [*in_container(root_with("family", tmp_path / "root")), "/bin/family"]
+    trace = tmp_path / "trace.parquet"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as outer:
+        try:
+            lines = Lines(outer.stdout)
+            lines.wait_for(lambda line: line == "ready", "family")
+            [pid] = map(int, Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split())
+            with Recording(pid, trace) as recording:
+                os.kill(pid, signal.SIGUSR1)
+                truth = json.loads(lines.wait_for(lambda line: '"sites"' in line, "family"))
+                lines.wait_for(lambda line: line == "done", "family")
+                recording.stop()
+        finally:
+            outer.kill()
+    report = report_of(trace)
+    assert not compare.inexact(truth, report)
+    assert {stack["pid"] for stack in report["stacks"]} == {pid}

@@ -174,6 +174,9 @@ def test_no_target_is_the_kernel(tmp_path):
     assert {"slab", "page"} <= set(report["domains"])
     assert "percpu" not in report["domains"]
     assert own not in {stack["pid"] for stack in report["stacks"]}
+    coverage = analyze(trace)
+    for words in ("are left out, what the kernel does on its behalf", "slab and page, which are never summed"):
+        assert words in coverage
 
     def by_name(attempt):
         named = tmp_path / f"named-{attempt}.parquet"

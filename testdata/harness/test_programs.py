@@ -3,6 +3,7 @@
 import ctypes.util
 
 import compare
+import polars as pl
 import pytest
 from session import REPOSITORY, build_programs, record_program
 
@@ -35,12 +36,25 @@ def test_every_site_is_exact(name, tmp_path):
     assert not wrong, "\n".join(wrong)
 
 
+def test_each_call_is_one_event(tmp_path):
+    """U3: of functions that share an address (memalign and aligned_alloc, free and cfree, mmap and mmap64) one is
+    probed: as many allocations in all as `family` makes, and no free of a free block."""
+    _, report = record_program("family", tmp_path / "trace.parquet")
+    made = {domain: figures["total_count"] for domain, figures in report["domains"].items()}
+    assert made == {"heap": 25, "mapping": 5}
+    assert not any(report["trace"]["anomalies"].values()), report["trace"]["anomalies"]
+
+
 def test_libraries_opened_later_are_named(tmp_path):
-    """Allocations in libraries that were opened after the recorder attached, from constructors on, have whole stacks."""
-    truth, report = record_program("dlopen", tmp_path / "trace.parquet")
+    """Allocations in libraries that were opened after the recorder attached, from constructors on, have whole stacks;
+    the second lies where the first one was."""
+    trace = tmp_path / "trace.parquet"
+    truth, report = record_program("dlopen", trace)
     assert not compare.losses(report)
     assert not compare.differences(truth, report)
     assert report["trace"]["stacks"]["incomplete"] == {}
+    modules = pl.read_parquet(trace).filter(pl.col("op") == "module", pl.col("module").str.contains("lib(first|second).so$"))
+    assert modules["file_id"].n_unique() == 2 and modules["addr"].n_unique() == 1
 
 
 @pytest.mark.parametrize("name", ["family", "failing", "threads"])
