@@ -157,7 +157,8 @@ impl<'a> Tables<'a> {
             held: Vec::new(),
         };
         let mut held = vec![Held::default(); replay.sites().as_slice().len()];
-        for (allocation, age) in tables.outstanding() {
+        // Inner iteration here and below: a `for` would step through the tables of all domains one by one.
+        tables.outstanding().for_each(|(allocation, age)| {
             let held = &mut held[allocation.site as usize];
             if !held.tally.any {
                 (held.oldest, held.youngest) = (age, age);
@@ -165,7 +166,7 @@ impl<'a> Tables<'a> {
             held.tally.add(&allocation, tables.weight(&allocation));
             held.oldest = held.oldest.max(age);
             held.youngest = held.youngest.min(age);
-        }
+        });
         tables.held = held;
         tables
     }
@@ -218,11 +219,11 @@ impl<'a> Tables<'a> {
     /// The age histogram of some stacks: rows by site and bin, empty bins left out.
     pub fn ages(&self, stacks: &[StackRow]) -> Vec<AgeRow> {
         let mut bins = vec![BTreeMap::<usize, Tally>::new(); stacks.len()];
-        for (row, allocation, age) in self.of(stacks) {
+        self.of(stacks).for_each(|(row, allocation, age)| {
             let bin = AGE_BOUNDS.partition_point(|bound| *bound <= age) - 1;
             let tally = bins[row].entry(bin).or_default();
             tally.add(&allocation, self.weight(&allocation));
-        }
+        });
         let is_sampled = self.sampled().is_some();
         let rows = stacks.iter().zip(bins).flat_map(|(stack, bins)| {
             bins.into_iter().map(move |(bin, tally)| AgeRow {
@@ -240,11 +241,11 @@ impl<'a> Tables<'a> {
     /// before: site, bytes, count; stacks that hold none are left out.
     pub fn born_until(&self, stacks: &[StackRow], until: i64) -> Vec<(u32, u64, u64)> {
         let mut tallies = vec![Tally::default(); stacks.len()];
-        for (row, allocation, _) in self.of(stacks) {
+        self.of(stacks).for_each(|(row, allocation, _)| {
             if allocation.born <= until {
                 tallies[row].add(&allocation, self.weight(&allocation));
             }
-        }
+        });
         let rows = stacks.iter().zip(tallies).filter(|(_, tally)| tally.any);
         rows.map(|(stack, tally)| (stack.site, tally.bytes(), tally.count()))
             .collect()

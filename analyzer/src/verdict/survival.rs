@@ -29,10 +29,11 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> HashMap<u32, Live
         places[*site as usize] = place as u32;
     }
     let mut sums = vec![Live::default(); sites.len()];
-    for allocation in replay.outstanding() {
+    // Inner iteration: a `for` would step through the tables of all domains one by one.
+    replay.outstanding().for_each(|allocation| {
         let place = places[allocation.site as usize] as usize;
         let (Some(live), Some((_, first))) = (sums.get_mut(place), sites.get(place)) else {
-            continue;
+            return;
         };
         let age = (at - allocation.born).max(0);
         live.oldest = live.oldest.max(age);
@@ -46,7 +47,7 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> HashMap<u32, Live
         let (count, bytes) = &mut live.births[part.min(BIRTH_PARTS - 1)];
         *count += allocation.count;
         *bytes += allocation.size;
-    }
+    });
     sites.iter().map(|(site, _)| *site).zip(sums).collect()
 }
 
