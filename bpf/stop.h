@@ -13,6 +13,7 @@
 #include "maps.h"
 
 #define BPF_RB_AVAIL_DATA 0
+#define BPF_RB_RING_SIZE 1
 
 /* Once stopped, all threads are within this time: a later one has been continued by someone. */
 #define PAUSE_AGAIN_NS 1000000
@@ -57,23 +58,32 @@ INLINE void stop(struct ml_stop_count *count)
 	__sync_fetch_and_add(&count->sent, 1);
 }
 
-/* Call it behind every event. */
+/*
+ * Call it behind every event. One thread stops them all; where half of the room behind the mark is used up
+ * nonetheless, each stops for itself: the first may have been interrupted before it sent its signal, and a
+ * continuation under way for an earlier stop takes a pending signal back.
+ */
 INLINE void pause_if_full(void)
 {
 	struct ml_stops *known;
-	u64 now, last;
+	u64 waiting, now, last;
 
-	if (!pause_at || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < pause_at)
+	if (!pause_at)
+		return;
+	waiting = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+	if (waiting < pause_at)
 		return;
 	known = current_stops();
 	if (!known)
 		return;
 	now = bpf_ktime_get_ns();
 	last = known->last_ns;
-	if (last && now - last < PAUSE_AGAIN_NS)
-		return;
-	if (__sync_val_compare_and_swap(&known->last_ns, last, now) != last)
-		return; /* another thread does it */
+	if (waiting < (pause_at + bpf_ringbuf_query(&events, BPF_RB_RING_SIZE)) / 2) {
+		if (last && now - last < PAUSE_AGAIN_NS)
+			return;
+		if (__sync_val_compare_and_swap(&known->last_ns, last, now) != last)
+			return; /* another thread does it */
+	}
 	stop(&known->by_reason[ML_STOP_RING_FULL]);
 }
 
