@@ -130,8 +130,11 @@ def heaptrack(directory):
     # Nearly each allocation is freed: two events.
     theirs = 2 * calls / seconds
     print(f"heaptrack_print: {calls} allocations and their frees in {seconds:.1f} s, {theirs / 1e6:.2f} M events/s")
-    target = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.readline()\n" + program[2]], stdin=subprocess.PIPE, env=environment, text=True)
-    record = subprocess.Popen([str(RELEASE / "memleak-record"), "-p", str(target.pid), "-o", str(trace)], stderr=subprocess.PIPE, text=True)
+    target = subprocess.Popen([sys.executable, "-c", "import sys; print(flush=True); sys.stdin.readline()\n" + program[2]],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True)
+    target.stdout.readline()  # Its libraries are mapped.
+    record = [str(RELEASE / "memleak-record"), "--force", "-p", str(target.pid), "-o", str(trace)]
+    record = subprocess.Popen(record, stderr=subprocess.PIPE, text=True)
     while "recording" not in (line := record.stderr.readline()):
         if not line:
             print("memleak-record did not start")
