@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * The contract of the probes in the kernel with user space: what they put into the ring beside
- * struct ml_point and struct ml_range (memleak.h). recorder/src/kernel_wire.rs repeats it in Rust;
+ * struct ml_point and struct ml_range (memleak.h). recorder/src/kernel_mode/wire.rs repeats it in Rust;
  * a test there reads this file.
  */
 #ifndef MEMLEAK_KERNEL_RECORDS_H

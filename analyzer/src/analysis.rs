@@ -69,20 +69,15 @@ pub fn analyze_observed<O: Observer>(
     observer: O,
     by_thread: bool,
 ) -> anyhow::Result<(Analysis, O)> {
-    let cut = match moment {
-        Moment::End => Cut::default(),
-        Moment::After(after) => Cut {
-            after: Some(after),
-            ..Cut::default()
-        },
+    let after = match moment {
+        Moment::End => None,
+        Moment::After(after) => Some(after),
         // How long the recording is, only its end tells: this form costs a pass of decoding more.
-        Moment::Share(share) => {
-            let duration = duration_of(series)?;
-            Cut {
-                after: Some((duration as f64 * share) as i64),
-                ..Cut::default()
-            }
-        }
+        Moment::Share(share) => Some((duration_of(series)? as f64 * share) as i64),
+    };
+    let cut = Cut {
+        after,
+        reached: false,
     };
     let mut source = Source::open(series)?;
     let mut progress = Progress::new("analyzing", source.rows());

@@ -147,6 +147,7 @@ fn judged_report(
         },
         idle: arguments.format == Format::Json,
         allocations: arguments.show_allocs,
+        ages: arguments.format == Format::Json,
     };
     let mut report = report::build(&name, &analysis, selection)?;
     for stack in &mut report.stacks {

@@ -15,7 +15,7 @@ use crate::replay::{Allocation, Estimate, Estimates, Replay};
 
 /// The figures of a stack: a row per allocation site. What is outstanding is what the filter let
 /// through; the totals are not filtered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StackRow {
     /// Index of the allocation site.
     pub site: u32,
@@ -26,6 +26,8 @@ pub struct StackRow {
     /// Ages of the oldest and the youngest outstanding allocation, in nanoseconds.
     pub oldest_age: Option<u64>,
     pub youngest_age: Option<u64>,
+    /// What the figures are made of, if the trace is a sample and something is outstanding.
+    pub estimate: Option<Estimate>,
 }
 
 /// What a stack holds of one age.
@@ -195,6 +197,7 @@ impl<'a> Tables<'a> {
             stacks = stacks.limit(top);
         }
         let table = stacks.select([col("site")]).collect()?;
+        let is_sampled = self.sampled().is_some();
         let row = |site: u32| {
             let held = self.held[site as usize];
             let age = |age: i64| held.tally.any.then(|| age.unsigned_abs());
@@ -205,6 +208,7 @@ impl<'a> Tables<'a> {
                 taken: held.tally.taken,
                 oldest_age: age(held.oldest),
                 youngest_age: age(held.youngest),
+                estimate: (is_sampled && held.tally.any).then_some(held.tally.estimate),
             }
         };
         let chosen = table.column("site")?.u32()?.into_no_null_iter();
@@ -249,18 +253,6 @@ impl<'a> Tables<'a> {
         let rows = stacks.iter().zip(tallies).filter(|(_, tally)| tally.any);
         rows.map(|(stack, tally)| (stack.site, tally.bytes(), tally.count()))
             .collect()
-    }
-
-    /// What the estimates of some stacks are made of; nothing if the trace is no sample.
-    pub fn estimates(&self, stacks: &[StackRow]) -> Vec<(u32, Estimate)> {
-        if self.sampled().is_none() {
-            return Vec::new();
-        }
-        let held = |stack: &StackRow| {
-            let tally = self.held[stack.site as usize].tally;
-            tally.any.then_some((stack.site, tally.estimate))
-        };
-        stacks.iter().filter_map(held).collect()
     }
 
     fn sampled(&self) -> Option<&'a Sampled> {

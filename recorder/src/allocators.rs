@@ -96,7 +96,7 @@ impl Search {
         // One release may pass through several functions; an allocation tells it from the next one.
         for is_pool in [false, true] {
             let mut points: Vec<&mut ProbePoint> = found.points.iter_mut().collect();
-            points.retain(|point| point.is_of_pool() == is_pool);
+            points.retain(|point| point.shape.is_pool() == is_pool);
             let releases = points.iter().filter(|point| point.shape.is_release());
             if releases.count() > 1 {
                 points
@@ -189,7 +189,8 @@ impl Search {
         points: &mut Vec<ProbePoint>,
     ) {
         let is_alias = |point: &&mut ProbePoint| {
-            point.file_offset == function.file_offset && point.is_of_pool() == kind.shape.is_pool()
+            point.file_offset == function.file_offset
+                && point.shape.is_pool() == kind.shape.is_pool()
         };
         if let Some(known) = points.iter_mut().find(is_alias) {
             match &mut known.if_mentioned {

@@ -19,7 +19,7 @@ use crate::unwind_rows::{UnwindRow, unwind_rows};
 
 /// What a file says, read once.
 #[derive(Debug, Default)]
-pub struct FileFacts {
+struct FileFacts {
     /// Allocation functions, in the order of attaching.
     pub points: Vec<ProbePoint>,
     pub rows: Vec<UnwindRow>,
@@ -98,11 +98,6 @@ impl Discovery {
             .filter_map(|module| self.files.get(&module.file?))
             .flat_map(|facts| &facts.points)
             .any(|point| point.shape == Shape::Loader)
-    }
-
-    /// What is known of a file.
-    pub fn facts(&self, id: FileId) -> Option<&FileFacts> {
-        self.files.get(&id)
     }
 
     /// The functions to probe in these files, releases first over all of them.

@@ -20,7 +20,7 @@ use crate::preflight::target::Target;
 use crate::status::{count, size};
 use crate::talk::say;
 use crate::watch::{Wake, Watch};
-use crate::{preflight, session};
+use crate::{preflight, trace_header};
 use price::Prices;
 
 /// How long calls are counted, unless asked otherwise.
@@ -111,7 +111,7 @@ impl Counted {
 }
 
 fn counted(options: &Options, targets: Vec<Target>, watch: &mut Watch) -> anyhow::Result<Counted> {
-    let mut attachment = Attachment::attach(targets, options, session::page_size())?;
+    let mut attachment = Attachment::attach(targets, options, trace_header::page_size())?;
     let cpu_before = cpu_seconds(&options.pids);
     attachment.open()?;
     let start = Instant::now();

@@ -1,11 +1,13 @@
 //! The functions that are probed: one row each.
 
 mod mimalloc;
+mod operators;
 
 use memleak_trace::Op;
 
 use crate::arguments::{Arguments, out, ptr, size};
 use mimalloc::MIMALLOC;
+use operators::{OPERATORS, TCMALLOC};
 
 /// A function of an allocator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,135 +158,6 @@ const JEMALLOC: [Function; 5] = [
     row("rallocx", Op::Realloc, Shape::Reallocate, ptr(1).size(2)),
     row("xallocx", Op::Realloc, Shape::Resize, ptr(1).size(2)),
     row("mallocx", Op::Malloc, Shape::Allocate, size(1)),
-];
-
-/// C++'s operators, probed where the allocator brings its own: libstdc++'s call malloc and free.
-const OPERATORS: [Function; 20] = [
-    row("_ZdlPv", Op::Delete, Shape::Free, ptr(1)),
-    row("_ZdlPvm", Op::Delete, Shape::Free, ptr(1)),
-    row("_ZdlPvRKSt9nothrow_t", Op::Delete, Shape::Free, ptr(1)),
-    row("_ZdlPvSt11align_val_t", Op::Delete, Shape::Free, ptr(1)),
-    row("_ZdlPvmSt11align_val_t", Op::Delete, Shape::Free, ptr(1)),
-    row(
-        "_ZdlPvSt11align_val_tRKSt9nothrow_t",
-        Op::Delete,
-        Shape::Free,
-        ptr(1),
-    ),
-    row("_ZdaPv", Op::DeleteArray, Shape::Free, ptr(1)),
-    row("_ZdaPvm", Op::DeleteArray, Shape::Free, ptr(1)),
-    row("_ZdaPvRKSt9nothrow_t", Op::DeleteArray, Shape::Free, ptr(1)),
-    row(
-        "_ZdaPvSt11align_val_t",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row(
-        "_ZdaPvmSt11align_val_t",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row(
-        "_ZdaPvSt11align_val_tRKSt9nothrow_t",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row("_Znwm", Op::New, Shape::Allocate, size(1)),
-    row("_ZnwmRKSt9nothrow_t", Op::New, Shape::Allocate, size(1)),
-    row("_ZnwmSt11align_val_t", Op::New, Shape::Allocate, size(1)),
-    row(
-        "_ZnwmSt11align_val_tRKSt9nothrow_t",
-        Op::New,
-        Shape::Allocate,
-        size(1),
-    ),
-    row("_Znam", Op::NewArray, Shape::Allocate, size(1)),
-    row(
-        "_ZnamRKSt9nothrow_t",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-    row(
-        "_ZnamSt11align_val_t",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-    row(
-        "_ZnamSt11align_val_tRKSt9nothrow_t",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-];
-
-/// tcmalloc's own: the operators under names of C.
-const TCMALLOC: [Function; 21] = [
-    row("tc_delete", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_delete_nothrow", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_delete_sized", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_delete_aligned", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_delete_sized_aligned", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_delete_aligned_nothrow", Op::Delete, Shape::Free, ptr(1)),
-    row("tc_deletearray", Op::DeleteArray, Shape::Free, ptr(1)),
-    row(
-        "tc_deletearray_nothrow",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row("tc_deletearray_sized", Op::DeleteArray, Shape::Free, ptr(1)),
-    row(
-        "tc_deletearray_aligned",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row(
-        "tc_deletearray_sized_aligned",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row(
-        "tc_deletearray_aligned_nothrow",
-        Op::DeleteArray,
-        Shape::Free,
-        ptr(1),
-    ),
-    row("tc_new", Op::New, Shape::Allocate, size(1)),
-    row("tc_new_nothrow", Op::New, Shape::Allocate, size(1)),
-    row("tc_new_aligned", Op::New, Shape::Allocate, size(1)),
-    row("tc_new_aligned_nothrow", Op::New, Shape::Allocate, size(1)),
-    row("tc_newarray", Op::NewArray, Shape::Allocate, size(1)),
-    row(
-        "tc_newarray_nothrow",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-    row(
-        "tc_newarray_aligned",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-    row(
-        "tc_newarray_aligned_nothrow",
-        Op::NewArray,
-        Shape::Allocate,
-        size(1),
-    ),
-    row(
-        "tc_malloc_skip_new_handler",
-        Op::Malloc,
-        Shape::Allocate,
-        size(1),
-    ),
 ];
 
 /// Of the system, beside the allocator in the C library.

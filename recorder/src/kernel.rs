@@ -1,15 +1,15 @@
 //! The kernel side: loads the object, attaches its probes, fills its maps.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
-use aya::maps::{Array, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::raw_trace_point::RawTracePointLinkId;
 use aya::programs::uprobe::{UProbeAttachLocation, UProbeAttachPoint, UProbeScope};
 use aya::programs::{ProgramError, RawTracePoint, UProbe};
-use aya::{Ebpf, EbpfError, EbpfLoader, Pod, include_bytes_aligned};
+use aya::{Ebpf, EbpfError, EbpfLoader, include_bytes_aligned};
 use memleak_trace::Op;
 
 use memleak_trace::Selection;
@@ -23,6 +23,7 @@ use crate::layout::{
     COOKIE_EVERYWHERE, Counters, EMPTY_TABLE, Exit, MAX_MAPPINGS, MappingRow, MappingTable,
     Recording, SPACE_FORKED, SPACE_OWN, Space, Tally,
 };
+use crate::object::{self, program};
 use crate::openings::Openings;
 use crate::row_arena::RowArena;
 use crate::stops::{Stops, keys};
@@ -121,13 +122,6 @@ pub struct ProbePoint {
     pub if_mentioned: Option<Vec<String>>,
 }
 
-impl ProbePoint {
-    /// Whether it belongs to a pool that the user named.
-    pub fn is_of_pool(&self) -> bool {
-        self.shape.is_pool()
-    }
-}
-
 /// The loaded object.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -140,8 +134,6 @@ pub struct Kernel {
     return_hook: Option<RawTracePointLinkId>,
     /// In the kernel; nothing where it is not recorded.
     places: Places,
-    /// The programs that can be attached to functions.
-    loaded: HashSet<&'static str>,
 }
 
 /// The programs that are not probes of functions.
@@ -210,7 +202,7 @@ impl Kernel {
             }
         };
         for name in RAW_PROGRAMS {
-            raw(&mut ebpf, name)?
+            program::<RawTracePoint>(&mut ebpf, name)?
                 .load()
                 .map_err(|source| KernelError::Program { name, source })?;
         }
@@ -226,7 +218,6 @@ impl Kernel {
             second_table: HashMap::new(),
             return_hook: None,
             places: Places::default(),
-            loaded: HashSet::new(),
         };
         for name in USUAL_PROGRAMS {
             kernel.load_program(name)?;
@@ -238,13 +229,13 @@ impl Kernel {
 
     /// Loads a program that is attached to functions, if it is not loaded yet.
     fn load_program(&mut self, name: &'static str) -> Result<(), KernelError> {
-        if !self.loaded.contains(name) {
-            uprobe(&mut self.ebpf, name)?
+        let program = program::<UProbe>(&mut self.ebpf, name)?;
+        match program.fd() {
+            Ok(_) => Ok(()),
+            Err(_) => program
                 .load()
-                .map_err(|source| KernelError::Program { name, source })?;
-            self.loaded.insert(name);
+                .map_err(|source| KernelError::Program { name, source }),
         }
-        Ok(())
     }
 
     /// Probes a function: entry, and return where its shape asks for it.
@@ -266,7 +257,7 @@ impl Kernel {
                 Scope::Everywhere => UProbeScope::AllProcesses,
             };
             self.load_program(name)?;
-            uprobe(&mut self.ebpf, name)?
+            program::<UProbe>(&mut self.ebpf, name)?
                 .attach(at, Path::new(&point.open_path), scope)
                 .map_err(|source| attach_error(point, source))?;
         }
@@ -311,13 +302,13 @@ impl Kernel {
 
     /// The ring's reading end; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
-        self.take_ring_of("events")
+        object::take_ring(&mut self.ebpf, "events")
     }
 
     /// The threads that wait because they opened a library; there is one.
     pub fn take_openings(&mut self) -> Result<Openings, KernelError> {
         const ANSWERS: &str = "map_answers";
-        let ring = self.take_ring_of("map_changes")?;
+        let ring = object::take_ring(&mut self.ebpf, "map_changes")?;
         let answers = match self.ebpf.map(ANSWERS) {
             Some(Map::Array(map)) => map.fd().as_fd().try_clone_to_owned(),
             _ => return Err(KernelError::Missing(ANSWERS)),
@@ -326,20 +317,15 @@ impl Kernel {
         Ok(Openings::new(ring, answers))
     }
 
-    fn take_ring_of(&mut self, name: &'static str) -> Result<RingBuf<MapData>, KernelError> {
-        let map = self.ebpf.take_map(name).ok_or(KernelError::Missing(name))?;
-        RingBuf::try_from(map).map_err(|source| KernelError::Map { name, source })
-    }
-
     /// Opens or closes the recording, for all probes at one instant.
     pub fn set_recording(&mut self, recording: Recording) -> Result<(), KernelError> {
-        self.set_number("control", recording as u32)
+        object::set_number(&mut self.ebpf, "control", recording as u32)
     }
 
     /// Tells the probes how many address spaces have numbers; fork and exec give the next ones. Call
     /// it before [`Kernel::attach_births`].
     pub fn set_spaces(&mut self, count: u32) -> Result<(), KernelError> {
-        self.set_number("last_space", count)
+        object::set_number(&mut self.ebpf, "last_space", count)
     }
 
     /// The unwind rows of the probes.
@@ -390,7 +376,7 @@ impl Kernel {
         *second = !*second;
         let index = EMPTY_TABLE + 1 + 2 * slot + u32::from(*second);
         self.set_table(index, self.table_generation, &mappings[..kept])?;
-        let program = raw(&mut self.ebpf, "settle")?;
+        let program = program::<RawTracePoint>(&mut self.ebpf, "settle")?;
         let program = program.fd().map_err(|source| KernelError::Program {
             name: "settle",
             source,
@@ -421,7 +407,7 @@ impl Kernel {
             rows: [MappingRow::default(); MAX_MAPPINGS],
         });
         table.rows[..mappings.len()].copy_from_slice(mappings);
-        self.array::<MappingTable>("mapping_tables")?
+        object::array::<MappingTable>(&mut self.ebpf, "mapping_tables")?
             .set(index, *table, 0)
             .map_err(|source| KernelError::Map {
                 name: "mapping_tables",
@@ -432,7 +418,7 @@ impl Kernel {
     /// Watches where address spaces begin: fork and exec. `follow` as it was when loaded.
     pub fn attach_births(&mut self, follow: bool) -> Result<(), KernelError> {
         if follow {
-            self.set_number("child_flags", SPACE_OWN | SPACE_FORKED)?;
+            object::set_number(&mut self.ebpf, "child_flags", SPACE_OWN | SPACE_FORKED)?;
             self.return_hook = Some(self.attach_raw("on_return", "sys_exit")?);
         }
         self.attach_raw("on_fork", "sched_process_fork")?;
@@ -443,7 +429,7 @@ impl Kernel {
     /// From here on children have no probes of their own: they are recorded from their first
     /// instruction by probes that fire everywhere, and need not be held.
     pub fn share_with_children(&mut self) -> Result<(), KernelError> {
-        self.set_number("child_flags", 0)
+        object::set_number(&mut self.ebpf, "child_flags", 0)
     }
 
     /// Once no child is held at its return from fork any more, system calls need not pay for it.
@@ -460,7 +446,7 @@ impl Kernel {
             return Ok(());
         };
         const NAME: &str = "on_return";
-        raw(&mut self.ebpf, NAME)?
+        program::<RawTracePoint>(&mut self.ebpf, NAME)?
             .detach(hook)
             .map_err(|source| KernelError::Program { name: NAME, source })
     }
@@ -470,81 +456,30 @@ impl Kernel {
         name: &'static str,
         event: &str,
     ) -> Result<RawTracePointLinkId, KernelError> {
-        raw(&mut self.ebpf, name)?
+        program::<RawTracePoint>(&mut self.ebpf, name)?
             .attach(event)
             .map_err(|source| KernelError::Program { name, source })
     }
 
     /// What was counted instead of recorded, summed over the CPUs.
     pub fn tallies(&self) -> Result<Vec<Tally>, KernelError> {
-        let map = self
-            .ebpf
-            .map("tallies")
-            .ok_or(KernelError::Missing("tallies"))?;
-        let read = |map| -> Result<Vec<Tally>, aya::maps::MapError> {
-            let tallies = PerCpuArray::<_, Tally>::try_from(map)?;
-            let sum = |index: u32| {
-                let cpus = tallies.get(&index, 0)?;
-                Ok(cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
-                    count: sum.count + cpu.count,
-                    bytes: sum.bytes + cpu.bytes,
-                }))
-            };
-            (0..tallies.len()).map(sum).collect()
-        };
-        read(map).map_err(|source| KernelError::Map {
-            name: "tallies",
-            source,
+        object::sums(&self.ebpf, "tallies", |cpus: &[Tally]| {
+            cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
+                count: sum.count + cpu.count,
+                bytes: sum.bytes + cpu.bytes,
+            })
         })
     }
 
     /// The counters, summed over the CPUs.
     pub fn counters(&self) -> Result<Counters, KernelError> {
-        let map = self
-            .ebpf
-            .map("counters")
-            .ok_or(KernelError::Missing("counters"))?;
-        let read = |map| -> Result<Vec<u64>, aya::maps::MapError> {
-            let counters = PerCpuArray::<_, u64>::try_from(map)?;
-            (0..counters.len())
-                .map(|index| Ok(counters.get(&index, 0)?.iter().sum()))
-                .collect()
-        };
-        let values = read(map).map_err(|source| KernelError::Map {
-            name: "counters",
-            source,
-        })?;
+        let values = object::counters(&self.ebpf, "counters")?;
         let mut counters = Counters::from_values(&values);
         if !self.places.attached().is_empty() {
             self.places.count(&self.ebpf, &mut counters)?;
         }
         Ok(counters)
     }
-
-    fn set_number(&mut self, name: &'static str, number: u32) -> Result<(), KernelError> {
-        self.array::<u32>(name)?
-            .set(0, number, 0)
-            .map_err(|source| KernelError::Map { name, source })
-    }
-
-    fn array<T: Pod>(&mut self, name: &'static str) -> Result<Array<&mut MapData, T>, KernelError> {
-        let map = self.ebpf.map_mut(name).ok_or(KernelError::Missing(name))?;
-        Array::try_from(map).map_err(|source| KernelError::Map { name, source })
-    }
-}
-
-fn raw<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoint, KernelError> {
-    ebpf.program_mut(name)
-        .ok_or(KernelError::Missing(name))?
-        .try_into()
-        .map_err(|source| KernelError::Program { name, source })
-}
-
-fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut UProbe, KernelError> {
-    ebpf.program_mut(name)
-        .ok_or(KernelError::Missing(name))?
-        .try_into()
-        .map_err(|source| KernelError::Program { name, source })
 }
 
 /// Kernels differ in what they demand for a uprobe: 6.18 wants CAP_SYS_ADMIN, where CAP_PERFMON is

@@ -144,17 +144,14 @@ impl Parts {
     /// Makes what was written so far durable and readable, if that is due.
     pub fn checkpoint_if_due(&mut self) -> Result<(), EncodeError> {
         self.writer.checkpoint_if_due()?;
-        let ending = self
-            .rotating
-            .as_mut()
-            .and_then(|rotating| rotating.ending.take());
-        if let Some(mut ending) = ending {
-            if ending.unnamed.is_empty() {
-                self.closed_bytes += ending.close()?;
-            } else {
-                ending.writer.checkpoint_if_due()?;
-                self.keep(ending);
-            }
+        let Some(rotating) = &mut self.rotating else {
+            return Ok(());
+        };
+        let named = |ending: &mut Ending| ending.unnamed.is_empty();
+        if let Some(ending) = rotating.ending.take_if(named) {
+            self.closed_bytes += ending.close()?;
+        } else if let Some(ending) = &mut rotating.ending {
+            ending.writer.checkpoint_if_due()?;
         }
         Ok(())
     }
@@ -241,12 +238,6 @@ impl Parts {
             self.closed_bytes += ending.close()?;
         }
         Ok(self.closed_bytes + self.writer.finish()?)
-    }
-
-    fn keep(&mut self, ending: Ending) {
-        if let Some(rotating) = &mut self.rotating {
-            rotating.ending = Some(ending);
-        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use memleak_trace::header::{self, Header, Machine, VERSION};
-use memleak_trace::{Description, Note, Selection};
+use memleak_trace::header;
+use memleak_trace::{Description, Note};
 
 use crate::attachment::{self, Attachment, print_probes};
 use crate::cli::Options;
@@ -26,7 +26,7 @@ use crate::preflight::target::{Target, living_thread};
 use crate::process::Process;
 use crate::stops::Stops;
 use crate::talk::say;
-use crate::{clocks, ending, preflight, rss, status};
+use crate::{clocks, ending, preflight, rss, status, trace_header};
 
 /// 4 MiB.
 const WAITING_CHUNKS: usize = 16;
@@ -62,7 +62,7 @@ impl Session {
         report: preflight::Report,
         command: Option<&mut Command>,
     ) -> anyhow::Result<Option<Session>> {
-        let page_size = page_size();
+        let page_size = trace_header::page_size();
         // The command has the filter of whoever started us.
         if let (Some(command), false) = (&command, options.force_seccomp) {
             preflight::seccomp::check(command.pid(), report.kernel, &report.kernel_release)?;
@@ -93,11 +93,8 @@ impl Session {
             }
         ));
 
-        let ring_bytes = u64::from(options.ring_bytes);
-        let mut header = header(&attachment, report.kernel_release, page_size, ring_bytes);
-        header.on_overflow = options.on_overflow.name().to_owned();
-        header.selection = options.selection;
-        header.requires = options.selection.requires();
+        let mut header = trace_header::base(options, report.kernel_release, page_size);
+        (header.targets, header.probes) = recorded(&attachment);
         let mut cut = LeafCut::default();
         if let Some(beside) = beside {
             header.probes.extend(beside.probes);
@@ -111,7 +108,7 @@ impl Session {
         let pipeline = Pipeline::start(
             Source {
                 ring: attachment.kernel().take_ring()?,
-                ring_bytes,
+                ring_bytes: u64::from(options.ring_bytes),
                 page_size,
                 paused: (options.on_overflow == OnOverflow::Pause).then(|| Arc::clone(&stops)),
                 waiting_chunks: WAITING_CHUNKS,
@@ -359,7 +356,8 @@ fn resident(target: &Target) -> Vec<Description> {
         .collect()
 }
 
-fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u64) -> Header {
+/// What is recorded, as the header has it.
+fn recorded(attachment: &Attachment) -> (Vec<header::Target>, Vec<header::Probe>) {
     let probe = |probe: &attachment::Probe| header::Probe {
         pid: probe.pid.unwrap_or(0),
         object: probe.point.object.clone(),
@@ -374,29 +372,8 @@ fn header(attachment: &Attachment, kernel: String, page_size: u64, ring_bytes: u
         command: process.target.command.clone(),
         executable: process.target.executable.clone(),
     };
-    Header {
-        version: VERSION,
-        requires: Vec::new(),
-        recorder: format!("memleak-record {}", env!("CARGO_PKG_VERSION")),
-        machine: Machine {
-            kernel,
-            architecture: std::env::consts::ARCH.to_owned(),
-            page_size,
-            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
-        },
-        clock: clocks::now(),
-        targets: attachment.processes().iter().map(target).collect(),
-        probes: attachment.probes().iter().map(probe).collect(),
-        ring_bytes,
-        on_overflow: String::new(),
-        selection: Selection::default(),
-        part: None,
-        kernel: None,
-    }
-}
-
-/// Bytes of a page of this machine.
-pub fn page_size() -> u64 {
-    // SAFETY: sysconf has no preconditions.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
+    (
+        attachment.processes().iter().map(target).collect(),
+        attachment.probes().iter().map(probe).collect(),
+    )
 }

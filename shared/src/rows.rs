@@ -139,7 +139,6 @@ impl Rows {
                 let weights = self.weights.iter().copied();
                 vec![flat(scalar(self.len(), weights), Values::Double)]
             }
-            // Reserved: nothing writes them yet.
             "cache" => self.detailed(|detail| detail.cache.as_deref()),
             "gfp" => self.detailed(|detail| detail.gfp.as_deref()),
             "comm" => self.detailed(|detail| detail.comm.as_deref()),

@@ -33,18 +33,9 @@ static struct site sites[SITES] = {
 	[MREMAP] = { "by_mremap", "mapping", 0, 0 },
 };
 
-/* Blocks stay reachable: what is recorded is what is outstanding, not what is lost. */
-static void *kept[32];
-static int kept_count;
-
-/* Accounts for a new block; a failure here would make the truth a lie. */
 static void *gained(void *block, int site, size_t bytes)
 {
-	if (block == NULL || block == MAP_FAILED)
-		abort();
-	kept[kept_count++] = block;
-	truth_allocated(&sites[site], bytes);
-	return block;
+	return truth_gained(&sites[site], block, bytes);
 }
 
 SITE static void by_malloc(void)

@@ -38,17 +38,9 @@ site sites[SITES] = {
 	{ "freed_by_hand", "heap", 0, 0 },
 };
 
-/* Blocks stay reachable, and out of the optimizer's sight. */
-void *volatile kept[64];
-int kept_count;
-
 template <typename T> T *gained(T *block, int site, std::size_t bytes)
 {
-	if (block == nullptr)
-		abort();
-	kept[kept_count++] = block;
-	truth_allocated(&sites[site], bytes);
-	return block;
+	return static_cast<T *>(truth_gained(&sites[site], block, bytes));
 }
 
 void lost(int site, std::size_t bytes)
@@ -166,7 +158,6 @@ SITE void freed_by_hand()
 		object = gained(malloc(300), BY_HAND, 300);
 		free(object);
 		lost(BY_HAND, 300);
-		kept_count -= 2;
 	}
 	gained(::operator new(300), BY_HAND, 300);
 }

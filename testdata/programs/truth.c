@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* Seconds after which a forgotten program ends by SIGALRM. */
@@ -65,6 +66,14 @@ void truth_freed(struct site *site, size_t bytes)
 {
 	__atomic_fetch_sub(&site->bytes, (long)bytes, __ATOMIC_RELAXED);
 	__atomic_fetch_sub(&site->count, 1, __ATOMIC_RELAXED);
+}
+
+void *truth_gained(struct site *site, void *block, size_t bytes)
+{
+	if (block == NULL || block == MAP_FAILED)
+		abort();
+	truth_allocated(site, bytes);
+	return block;
 }
 
 void truth_text(char *line, size_t size, const char *text)

@@ -33,6 +33,10 @@ void truth_begin(void);
 void truth_allocated(struct site *site, size_t bytes);
 void truth_freed(struct site *site, size_t bytes);
 
+/* Accounts for a new block and returns it; none (NULL, MAP_FAILED) would make the truth a lie, and aborts. To the
+ * optimizer the block is in use: no call is left out. */
+void *truth_gained(struct site *site, void *block, size_t bytes);
+
 /* Writes {"program":…,"sites":[…]}. */
 void truth_tell(const char *program, const struct site *sites, size_t count);
 

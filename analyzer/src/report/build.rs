@@ -17,7 +17,7 @@ use super::{
 };
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
-use crate::replay::{Estimate, Estimated, Estimates};
+use crate::replay::{Estimated, Estimates};
 use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
 use crate::verdict::{Judgement, judge};
 
@@ -27,8 +27,10 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
     let mut rows = tables.stacks(selection.top, selection.idle)?;
     rows.retain(|row| selection.min_bytes.is_none_or(|min| row.bytes >= min));
     let mut ages: HashMap<u32, Vec<AgeRow>> = HashMap::new();
-    for row in tables.ages(&rows) {
-        ages.entry(row.site).or_default().push(row);
+    if selection.ages {
+        for row in tables.ages(&rows) {
+            ages.entry(row.site).or_default().push(row);
+        }
     }
     let mut allocations: HashMap<u32, Vec<AllocationRow>> = HashMap::new();
     if selection.allocations {
@@ -36,7 +38,6 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
             allocations.entry(row.site).or_default().push(row);
         }
     }
-    let outstanding: HashMap<u32, Estimate> = tables.estimates(&rows).into_iter().collect();
     let lost = analysis.recording.lost_releases();
     let mut uncertain: HashMap<u32, Uncertain> = HashMap::new();
     if let Some(lost) = lost {
@@ -48,7 +49,7 @@ pub fn build(path: &Path, analysis: &Analysis, selection: Selection) -> anyhow::
     let judged = judge(&analysis.replay, analysis.at, &sites);
     let stacks = rows.iter().zip(&judged).map(|(row, judgement)| {
         let mut stack = stack(analysis, row, judgement);
-        stack.estimated = estimated(analysis, row, outstanding.get(&row.site));
+        stack.estimated = estimated(analysis, row);
         stack.uncertain = lost.map(|_| uncertain.remove(&row.site).unwrap_or_default());
         stack.age_histogram = ages
             .remove(&row.site)
@@ -217,13 +218,9 @@ fn domains(analysis: &Analysis) -> BTreeMap<&'static str, Figures> {
 
 /// The intervals of a heap stack's figures, if they are estimates; `outstanding` is missing where
 /// nothing is.
-fn estimated(
-    analysis: &Analysis,
-    row: &StackRow,
-    outstanding: Option<&Estimate>,
-) -> Option<FiguresEstimate> {
+fn estimated(analysis: &Analysis, row: &StackRow) -> Option<FiguresEstimate> {
     let (estimates, site) = heap_site(analysis, row.site)?;
-    let outstanding = outstanding.copied().unwrap_or_default();
+    let outstanding = row.estimate.unwrap_or_default();
     Some(estimates::figures(estimates, &outstanding, &site))
 }
 

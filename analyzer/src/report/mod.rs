@@ -46,6 +46,8 @@ pub struct Selection {
     pub idle: bool,
     /// Each outstanding allocation.
     pub allocations: bool,
+    /// The age histogram of each stack.
+    pub ages: bool,
 }
 
 /// Growing stacks told of although they are behind the cut.

@@ -63,13 +63,14 @@ pub fn judge(replay: &Replay, at: i64, sites: &[u32]) -> Vec<Judgement> {
     let firsts: Vec<(u32, i64)> = firsts
         .map(|(site, points)| (*site, points.first().map_or(at, |point| point.at)))
         .collect();
-    let mut live = survival::live(replay, at, &firsts);
-    let judged = sites.iter().zip(&timelines).map(|(site, points)| {
+    let live = survival::live(replay, at, &firsts);
+    let judged = sites.iter().zip(&timelines).zip(live);
+    let judged = judged.map(|((site, points), live)| {
         let seen = rules::Seen {
             points,
             bucket: all.bucket_ns(),
             lifetimes: all.lifetimes(*site).bins(),
-            live: live.remove(site).unwrap_or_default(),
+            live,
         };
         rules::judge(&seen)
     });

@@ -36,10 +36,7 @@ pub fn rises_in_steps(course: &Course) -> bool {
 /// Whether each quarter holds more than the one before, at its least and at its most, and goes on so.
 pub fn quarters_rise(course: &Course) -> bool {
     let floors = course.floors();
-    let count = course.held.len();
-    let tops: [f64; 4] = std::array::from_fn(|quarter| {
-        maximum(&course.held[count * quarter / 4..count * (quarter + 1) / 4])
-    });
+    let tops = course.quarters().map(maximum);
     let rise = |values: [f64; 4]| values.windows(2).all(|pair| pair[0] < pair[1]);
     let [_, second, third, fourth] = floors;
     let gain = fourth - second;

@@ -3,8 +3,6 @@
 //! A live allocation is a lifetime that has not ended yet: it is *censored* at its age. How likely an
 //! allocation is to outlive an age is estimated from both (Kaplan and Meier 1958, on bins).
 
-use std::collections::HashMap;
-
 use crate::replay::{LIFETIME_BINS, Replay, lifetime_bin, lifetime_bound};
 
 /// Parts into which the time since a stack's first allocation is cut, by birth.
@@ -21,9 +19,9 @@ pub struct Live {
     births: [(u32, u64); BIRTH_PARTS],
 }
 
-/// Sums the live allocations of some sites, each given with the moment of its first allocation.
+/// Sums the live allocations of some sites, in their order, each given with the moment of its first allocation.
 /// `at` is the moment of the report; both in nanoseconds of the trace's clock.
-pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> HashMap<u32, Live> {
+pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> Vec<Live> {
     let mut places = vec![u32::MAX; replay.sites().as_slice().len()];
     for (place, (site, _)) in sites.iter().enumerate() {
         places[*site as usize] = place as u32;
@@ -48,7 +46,7 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> HashMap<u32, Live
         *count += allocation.count;
         *bytes += allocation.size;
     });
-    sites.iter().map(|(site, _)| *site).zip(sums).collect()
+    sums
 }
 
 /// What lifetimes and ages say together. Times in nanoseconds.

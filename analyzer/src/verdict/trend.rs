@@ -44,13 +44,15 @@ impl Course {
         &self.held[self.held.len() - count.clamp(2, self.held.len())..]
     }
 
+    /// The four quarters.
+    pub fn quarters(&self) -> [&[f64]; 4] {
+        let count = self.held.len();
+        std::array::from_fn(|quarter| &self.held[count * quarter / 4..count * (quarter + 1) / 4])
+    }
+
     /// The least that was held in each quarter.
     pub fn floors(&self) -> [f64; 4] {
-        let count = self.held.len();
-        std::array::from_fn(|quarter| {
-            let part = &self.held[count * quarter / 4..count * (quarter + 1) / 4];
-            minimum(part)
-        })
+        self.quarters().map(minimum)
     }
 
     /// What the level gained in the second, third and last quarter: differences of the medians

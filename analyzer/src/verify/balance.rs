@@ -84,18 +84,20 @@ impl Counted {
 /// Allocated = freed + outstanding, in bytes and in allocations, for each domain. What is
 /// outstanding is summed anew over the live allocations.
 pub fn domains(replay: &Replay) -> Vec<Check> {
+    let sites = replay.sites().as_slice();
+    let mut held = [(0u64, 0u64); Domain::ALL.len()];
+    replay.outstanding().for_each(|allocation| {
+        if let Some(domain) = sites[allocation.site as usize].op.domain() {
+            let (bytes, count) = &mut held[domain as usize];
+            *bytes += allocation.size;
+            *count += u64::from(allocation.count);
+        }
+    });
     Domain::ALL
         .into_iter()
         .filter_map(|domain| {
             let account = replay.account(domain)?;
-            let sites = replay.sites().as_slice();
-            let (mut bytes, mut count) = (0u64, 0u64);
-            for allocation in replay.outstanding() {
-                if sites[allocation.site as usize].op.domain() == Some(domain) {
-                    bytes += allocation.size;
-                    count += u64::from(allocation.count);
-                }
-            }
+            let (bytes, count) = held[domain as usize];
             let sound = account.total_bytes == account.freed_bytes + bytes
                 && account.total_count == account.freed_count + count;
             let name = match domain {

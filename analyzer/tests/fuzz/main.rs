@@ -74,6 +74,7 @@ fn figures(trace: &Path) -> Option<(bool, String)> {
     let selection = Selection {
         idle: true,
         allocations: true,
+        ages: true,
         ..Selection::default()
     };
     let report = report::build(trace, &analysis, selection).ok()?;

@@ -10,7 +10,7 @@ use crate::attachment::Attachment;
 use crate::cli::Options;
 use crate::layout::Recording;
 use crate::preflight::target::{self, Target};
-use crate::session;
+use crate::trace_header;
 
 /// Blocks of a round; so many of each sort fit the ring, which nobody empties.
 const BLOCKS: usize = 2_000;
@@ -76,7 +76,7 @@ fn under_probes(options: &Options, selection: Selection) -> anyhow::Result<Price
         executable: target::executable(pid),
     };
     let options = with(options, selection, RING_BYTES);
-    let mut attachment = Attachment::attach(vec![ourselves], &options, session::page_size())
+    let mut attachment = Attachment::attach(vec![ourselves], &options, trace_header::page_size())
         .context("cannot measure the price of probes on memleak-record itself")?;
     attachment.open()?;
     let price = best()?;

@@ -6,11 +6,12 @@ use memleak_trace::header::{KernelRecording, Probe};
 use super::kallsyms::Kallsyms;
 use super::leaf_cut::LeafCut;
 use super::machine::Facts;
+use super::places::Places;
 use super::settings::Settings;
 use super::{KernelOptions, coverage};
 use crate::kernel::Kernel;
 
-/// What a recording of programs needs to know of the probes in the kernel.
+/// What a recording needs to know of the probes in the kernel.
 pub struct Beside {
     pub recording: KernelRecording,
     pub probes: Vec<Probe>,
@@ -20,7 +21,11 @@ pub struct Beside {
 impl Beside {
     /// Attaches the probes of an object that was loaded with [`settings`].
     pub fn attach(kernel: &mut Kernel, options: &KernelOptions) -> anyhow::Result<Beside> {
-        let places = kernel.attach_places(options.percpu)?;
+        Beside::of(kernel.attach_places(options.percpu)?, options)
+    }
+
+    /// Of probes that are attached; says which.
+    pub fn of(places: &Places, options: &KernelOptions) -> anyhow::Result<Beside> {
         places.print();
         Ok(Beside {
             recording: coverage::recording(places, options),

@@ -20,8 +20,8 @@ pub struct Choice {
 /// Bytes of a thread's name in the kernel, without the zero behind it.
 pub const MOST_COMM: usize = 15;
 
-/// Where the hierarchy is mounted, as distributions do.
-const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where the hierarchy is mounted, as distributions do; the one within the other comes first.
+const ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
 /// Why a choice cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +99,6 @@ fn find(path: &Path) -> Result<Cgroup, Error> {
     let metadata = real.metadata().map_err(no_cgroup)?;
     let root = ROOTS
         .iter()
-        .rev()
         .map(Path::new)
         .find(|root| real.starts_with(root) && root.join("cgroup.controllers").exists());
     let Some(below) = root.and_then(|root| real.strip_prefix(root).ok()) else {

@@ -72,14 +72,14 @@ pub struct LeafCut {
 impl LeafCut {
     /// As the symbols have it; nothing is cut where they are not known.
     pub fn new(symbols: Option<&Kallsyms>) -> LeafCut {
-        let mut code: Vec<Range<u64>> = symbols
+        let code = symbols
             .into_iter()
             .flat_map(Kallsyms::functions)
             .filter(|(symbol, _)| is_machinery(symbol.name))
-            .map(|(symbol, end)| symbol.address..end)
-            .collect();
-        code.sort_unstable_by_key(|range| range.start);
-        LeafCut { code }
+            .map(|(symbol, end)| symbol.address..end);
+        LeafCut {
+            code: code.collect(),
+        }
     }
 
     /// Cuts the leaf of a kernel stack; a stack of nothing else stays as it is.

@@ -3,7 +3,6 @@
 
 use std::os::fd::AsFd;
 
-use aya::maps::PerCpuArray;
 use aya::programs::{FEntry, FExit, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
 use memleak_trace::header;
@@ -13,6 +12,7 @@ use super::misses::misses;
 use super::table::{Place, ROWS, Row, Tells};
 use crate::kernel::KernelError;
 use crate::layout::Counters;
+use crate::object;
 use crate::talk::say;
 
 /// What is attached of an object that has `bpf/kernel_alloc.h` and `bpf/kernel_bulk.h`.
@@ -120,15 +120,7 @@ pub fn untracked(ebpf: &Ebpf) -> Result<u64, KernelError> {
 }
 
 fn values(ebpf: &Ebpf) -> Result<Vec<u64>, KernelError> {
-    let name = "kernel_counters";
-    let map = ebpf.map(name).ok_or(KernelError::Missing(name))?;
-    let read = |map| -> Result<Vec<u64>, aya::maps::MapError> {
-        let counters = PerCpuArray::<_, u64>::try_from(map)?;
-        (0..counters.len())
-            .map(|index| Ok(counters.get(&index, 0)?.iter().sum()))
-            .collect()
-    };
-    read(map).map_err(|source| KernelError::Map { name, source })
+    object::counters(ebpf, "kernel_counters")
 }
 
 /// Loads and attaches a program; the reason if the kernel does not have its place.

@@ -1,12 +1,13 @@
 //! The object with the probes in the kernel alone.
 
-use aya::maps::{Array, HashMap, MapData, RingBuf};
+use aya::maps::{HashMap, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
 use super::places::{self, Places};
 use super::settings::Settings;
 use crate::kernel::KernelError;
 use crate::layout::{Counters, Recording};
+use crate::object;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kernel_alloc.bpf.o"));
 
@@ -50,24 +51,12 @@ impl Probes {
 
     /// The ring's reading end; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
-        let map = self.ebpf.take_map("events");
-        let map = map.ok_or(KernelError::Missing("events"))?;
-        RingBuf::try_from(map).map_err(|source| KernelError::Map {
-            name: "events",
-            source,
-        })
+        object::take_ring(&mut self.ebpf, "events")
     }
 
     /// Opens or closes the recording, for all probes at one instant.
     pub fn set_recording(&mut self, recording: Recording) -> Result<(), KernelError> {
-        let map = self.ebpf.map_mut("control");
-        let map = map.ok_or(KernelError::Missing("control"))?;
-        Array::<_, u32>::try_from(map)
-            .and_then(|mut control| control.set(0, recording as u32, 0))
-            .map_err(|source| KernelError::Map {
-                name: "control",
-                source,
-            })
+        object::set_number(&mut self.ebpf, "control", recording as u32)
     }
 
     /// What the probes count, and what the kernel did not hand to them.

@@ -4,13 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use memleak_trace::header::{Header, Machine, Target, VERSION};
-use memleak_trace::{Description, FrameId, Selection, SpaceId};
+use memleak_trace::header::{Header, Target};
+use memleak_trace::{Description, FrameId, SpaceId};
 
 use super::KernelOptions;
-use super::coverage;
-use super::kallsyms::Kallsyms;
-use super::leaf_cut::LeafCut;
+use super::beside::Beside;
 use super::machine::Facts;
 use super::probes::Probes;
 use super::settings::Settings;
@@ -22,10 +20,9 @@ use crate::overflow::OnOverflow;
 use crate::parts::Parts;
 use crate::pipeline::{Pipeline, Source};
 use crate::preflight::target;
-use crate::session::page_size;
 use crate::symbolize::Request;
 use crate::talk::say;
-use crate::{clocks, status};
+use crate::{clocks, status, trace_header};
 
 /// 8 MiB.
 const WAITING_CHUNKS: usize = 32;
@@ -55,39 +52,23 @@ impl Session {
         path: &Path,
         release: String,
     ) -> anyhow::Result<Session> {
-        kernel.choice.check()?;
         let cgroup = kernel.choice.find_cgroup()?;
-        let page_size = page_size();
+        let page_size = trace_header::page_size();
         let facts = Facts::read(page_size)?;
         let settings = Settings::new(kernel, cgroup, facts);
         let pids = &kernel.choice.pids;
         let mut probes = Probes::attach(options.ring_bytes, &settings, pids, kernel.percpu)
             .map_err(|error| explain(error, options.verbose))?;
-        probes.places().print();
+        let places = Beside::of(probes.places(), kernel)?;
         say(format_args!(
             "page size {page_size}; the kernel is recorded, programs are not"
         ));
-        // Read now: the probes are functions of the kernel by this time.
-        let cut = LeafCut::new(Kallsyms::read()?.as_ref());
         let targets = targets(pids);
         let header = Header {
-            version: VERSION,
-            requires: Vec::new(),
-            recorder: format!("memleak-record {}", env!("CARGO_PKG_VERSION")),
-            machine: Machine {
-                kernel: release,
-                architecture: std::env::consts::ARCH.to_owned(),
-                page_size,
-                cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32),
-            },
-            clock: clocks::now(),
             targets: targets.clone(),
-            probes: probes.places().probes().collect(),
-            ring_bytes: u64::from(options.ring_bytes),
-            on_overflow: options.on_overflow.name().to_owned(),
-            selection: Selection::default(),
-            part: None,
-            kernel: Some(coverage::recording(probes.places(), kernel)),
+            probes: places.probes,
+            kernel: Some(places.recording),
+            ..trace_header::base(options, release, page_size)
         };
         let writer = Parts::create(path, header, options.force, None)?;
         let pipeline = Pipeline::start(
@@ -102,7 +83,7 @@ impl Session {
                 writer,
                 live: None,
                 commands: Arc::default(),
-                cut,
+                cut: places.cut,
             },
         )?;
         Ok(Session {
