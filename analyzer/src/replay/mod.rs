@@ -5,6 +5,7 @@
 //! microseconds, so the replay's clock is the largest timestamp seen so far.
 
 mod accounts;
+mod allocation;
 mod blocks;
 mod estimates;
 mod freed;
@@ -12,6 +13,7 @@ mod huge;
 mod in_flight;
 mod kernel;
 mod lifetimes;
+mod mappings;
 mod observer;
 mod prefetch;
 mod ranges;
@@ -25,6 +27,7 @@ use memleak_trace::selection::Sampling;
 use memleak_trace::{Batch, Detail, Domain, Effect, Event, Op, SpaceId};
 
 pub use accounts::{Account, Anomalies};
+pub use allocation::Allocation;
 pub use blocks::{Block, Blocks};
 pub use estimates::{Estimate, Estimated, Estimates};
 pub use kernel::{CacheFigures, KernelAnomalies, KernelMemory, KernelSite};
@@ -35,7 +38,7 @@ pub use sites::{Figures, Site, Sites};
 pub use timeline::{MAX_BUCKETS, Point};
 
 use freed::FreedAddresses;
-use in_flight::{InFlight, Unknown, Unmapped};
+use in_flight::{InFlight, Unknown};
 
 use crate::estimate::Sampled;
 
@@ -61,49 +64,6 @@ fn block_domain(space: i32) -> Domain {
 
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
 const PREFETCH_ROWS: usize = 24;
-
-/// An allocation that is outstanding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allocation {
-    pub addr: u64,
-    /// Bytes asked for.
-    pub size: u64,
-    /// Bytes that it takes, as far as that is known: in the kernel more than was asked for.
-    pub taken: u64,
-    /// Nanoseconds of the trace's clock.
-    pub born: i64,
-    /// Index of its site in [`Replay::sites`].
-    pub site: u32,
-    /// 1; 0 for the further pieces of a mapping that was cut up, which counts once.
-    pub count: u32,
-}
-
-impl From<&Block> for Allocation {
-    fn from(block: &Block) -> Self {
-        Allocation {
-            addr: block.addr,
-            size: block.size,
-            taken: block.size,
-            born: block.born,
-            site: block.site,
-            count: 1,
-        }
-    }
-}
-
-impl Allocation {
-    /// A piece of a mapping; `counts` where it stands for the whole of it.
-    fn piece(range: &Range, counts: bool) -> Allocation {
-        Allocation {
-            addr: range.start,
-            size: range.size(),
-            taken: range.size(),
-            born: range.born,
-            site: range.site,
-            count: u32::from(counts),
-        }
-    }
-}
 
 /// The state of memory after the events seen so far.
 #[derive(Debug)]
@@ -421,75 +381,6 @@ impl<O: Observer> Replay<O> {
         }
         self.observer
             .died(&Allocation::from(block), self.present, &self.sites);
-    }
-
-    fn map(&mut self, event: &Event) {
-        let covered = self.take_range(event);
-        if !covered.is_empty() {
-            self.anomalies.mappings_replaced += 1;
-            self.drop_pieces(&covered);
-        }
-        let site = self.site_of(event);
-        let end = event.addr.saturating_add(event.size);
-        if event.addr < end {
-            self.mappings
-                .insert(event.space.0, event.addr, end, event.ts, site);
-            let bytes = end - event.addr;
-            self.sites.allocate(site, bytes);
-            self.accounts[Domain::Mapping as usize].allocate(bytes, self.now);
-            let born = Allocation {
-                addr: event.addr,
-                size: bytes,
-                taken: bytes,
-                born: event.ts,
-                site,
-                count: 1,
-            };
-            self.observer.born(&born, &self.sites);
-        }
-    }
-
-    fn unmap(&mut self, event: &Event) {
-        let pieces = self.take_range(event);
-        let unknown = pieces.is_empty().then(|| self.unknown_in(event.space));
-        if let Some(unknown) = unknown {
-            self.count_unknown(unknown);
-        }
-        let whole = self.drop_pieces(&pieces);
-        self.threads.set_unmapped(
-            event.tid,
-            Unmapped {
-                pieces,
-                whole,
-                unknown,
-                death: self.present,
-                at: self.now,
-            },
-        );
-    }
-
-    fn take_range(&mut self, event: &Event) -> Vec<Range> {
-        self.mappings.take(
-            event.space.0,
-            event.addr,
-            event.addr.saturating_add(event.size),
-        )
-    }
-
-    /// Pieces that were taken out are freed; tells of each whether it was the last of its mapping.
-    fn drop_pieces(&mut self, pieces: &[Range]) -> Vec<bool> {
-        let drop = |piece: &Range| {
-            let last = self.mappings.drop_piece(piece);
-            self.sites.free(piece.site, piece.size(), u64::from(last));
-            if last {
-                self.sites.lived(piece.site, self.now - piece.born);
-            }
-            self.accounts[Domain::Mapping as usize].free(piece.size(), u64::from(last));
-            let died = Allocation::piece(piece, last);
-            self.observer.died(&died, self.present, &self.sites);
-            last
-        };
-        pieces.iter().map(drop).collect()
     }
 
     fn classify(&mut self, event: &Event) -> Unknown {
