@@ -62,4 +62,15 @@ mod tests {
             assert!(!freed.contains(1, addr + 0x10));
         }
     }
+    /// What a pool freed says nothing about the heap, whichever address is asked for.
+    #[test]
+    fn pools_are_apart() {
+        let (pool, addr) = (1 | super::super::POOL_SPACE, 0x5555_0000_0000);
+        let mut freed = FreedAddresses::default();
+        freed.remember(pool, addr);
+        assert!(freed.contains(pool, addr));
+        for bit in 0..47 {
+            assert!(!freed.contains(1, addr ^ (1 << bit)), "bit {bit}");
+        }
+    }
 }

@@ -43,8 +43,9 @@ use in_flight::{InFlight, Unknown};
 use crate::estimate::Sampled;
 
 /// Blocks of pools stand in the table of heap blocks, in a space of their own beside their process's:
-/// an address may be a block of both. Numbers of spaces are far below.
-const POOL_SPACE: i32 = 1 << 30;
+/// an address may be a block of both. Spaces are numbered from 1. The sign, because it changes bits of the hashed
+/// address that no address of a program has: another bit would make a heap address of a pool's.
+const POOL_SPACE: i32 = i32::MIN;
 
 /// The space in the table of blocks that an event is about.
 fn block_space(event: &Event) -> i32 {
