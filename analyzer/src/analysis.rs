@@ -88,6 +88,7 @@ pub fn analyze_observed<O: Observer>(
     };
     let sampling = source.header().selection.sampling;
     driver.replay.set_sampling(sampling);
+    driver.replay.keep_books_apart();
     while let Some(batch) = source.next_batch() {
         let batch = batch?;
         progress.advance(batch.len() as u64);

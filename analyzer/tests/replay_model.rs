@@ -253,3 +253,29 @@ proptest! {
         prop_assert_eq!(anomalies.mappings_replaced, model.replaced);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+    /// Figures, lifetimes and timelines of sites are the same whichever thread keeps them.
+    #[test]
+    fn another_thread_keeps_the_same_books(events in events()) {
+        let [here, apart] = [false, true].map(|apart| {
+            let mut replay = Replay::default();
+            if apart {
+                replay.keep_books_apart();
+            }
+            for event in &events {
+                replay.event(event);
+            }
+            replay.finish(events.last().map_or(0, |event| event.ts) + 1);
+            replay
+        });
+        let (here, apart) = (here.sites(), apart.sites());
+        prop_assert_eq!(here.as_slice(), apart.as_slice());
+        for site in 0..here.as_slice().len() as u32 {
+            prop_assert_eq!(here.lifetimes(site).bins(), apart.lifetimes(site).bins());
+            prop_assert_eq!(here.points(site), apart.points(site));
+        }
+    }
+}

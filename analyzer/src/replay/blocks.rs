@@ -1,15 +1,15 @@
 //! The live heap blocks, by address: where most of the replay's time goes.
 //!
-//! Open addressing with linear probing and backward-shift deletion, so that there are no tombstones
-//! and the table never degrades however long the trace is. A slot is 24 bytes. Each address space has
-//! a table of its own, cut into [`PARTS`] by the hash: each grows alone and by half, so that at most
-//! a small part of the memory exists twice, and 36 to 54 bytes are taken for each live block.
-//! [`Blocks::prefetch`] lets the caller hide the cache miss.
+//! Each address space has a table of its own. [`Blocks::prefetch`] lets the caller hide the cache miss.
+
+mod chunk;
+mod huge;
+mod table;
 
 use std::collections::HashMap;
 
-use super::huge::{Slot, Zeroed};
-use super::prefetch::prefetch;
+use chunk::Slot;
+use table::Table;
 
 /// A live heap block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,15 +25,8 @@ pub struct Block {
     pub site: u32,
 }
 
-const PART_BITS: u32 = 3;
-/// Parts of a table.
-const PARTS: usize = 1 << PART_BITS;
 /// Stands for a size that needs more than 32 bits and is kept apart.
 const LARGE: u32 = u32::MAX;
-
-/// A slot has the hash, the birth, and in one word the size (low half) and one more than the site
-/// (high half): a vacant one is all zero, as the kernel hands memory out.
-const VACANT: Slot = [0; 3];
 
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 /// `MULTIPLIER * INVERSE` is 1: the hash tells the address.
@@ -67,30 +60,20 @@ fn addr_of(space: i32, hash: u64) -> u64 {
 /// The live heap blocks of all address spaces.
 #[derive(Debug, Default)]
 pub struct Blocks {
-    /// [`PARTS`] for each space, in order of the spaces' places.
-    parts: Vec<Part>,
-    /// The spaces in order of first use, and where each has its place.
-    spaces: Vec<i32>,
+    /// One for each space, in order of first use.
+    tables: Vec<(i32, Table)>,
+    /// Where each space has its table.
     places: HashMap<i32, usize>,
-    /// Space used last, and its first part: most traces have one.
-    last: (i32, usize),
+    /// Place of the table used last: most traces have one.
+    last: usize,
     /// Sizes of 4 GiB and more, by space and address.
     large: HashMap<(i32, u64), u64>,
-}
-
-/// The blocks whose hash begins with the part's number.
-#[derive(Debug, Default)]
-struct Part {
-    slots: Zeroed,
-    len: usize,
-    /// Grows when it holds so many: two thirds of the slots.
-    limit: usize,
 }
 
 impl Blocks {
     /// Live blocks.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.len).sum()
+        self.tables.iter().map(|(_, table)| table.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -100,15 +83,13 @@ impl Blocks {
     /// Adds a block; a block that was still live at its address is replaced and returned.
     #[inline]
     pub fn insert(&mut self, block: Block) -> Option<Block> {
-        let first = self.first_part_or_new(block.space);
         let size = u32::try_from(block.size).unwrap_or(LARGE);
-        let hash = hash(block.space, block.addr);
         let slot = [
-            hash,
+            hash(block.space, block.addr),
             block.born as u64,
-            u64::from(block.site + 1) << 32 | u64::from(size),
+            u64::from(block.site) << 32 | u64::from(size),
         ];
-        let old = self.parts[first + part_of(hash)].insert(slot);
+        let old = self.table_or_new(block.space).insert(slot);
         if old.is_none() && size != LARGE {
             return None;
         }
@@ -127,82 +108,78 @@ impl Blocks {
 
     /// The block at an address.
     pub fn get(&self, space: i32, addr: u64) -> Option<Block> {
-        let hash = hash(space, addr);
-        let part = &self.parts[self.first_part(space)? + part_of(hash)];
-        part.find(hash)
-            .map(|index| self.block(space, &part.slots[index]))
+        let (_, table) = self.tables.get(*self.places.get(&space)?)?;
+        let slot = table.get(hash(space, addr))?;
+        Some(self.block(space, slot))
     }
 
     /// Takes the block at an address out.
     #[inline]
     pub fn remove(&mut self, space: i32, addr: u64) -> Option<Block> {
-        let first = self.first_part(space)?;
-        self.last = (space, first);
-        let hash = hash(space, addr);
-        let slot = self.parts[first + part_of(hash)].remove(hash)?;
+        let slot = self.table(space)?.remove(hash(space, addr))?;
         Some(self.take_block(space, &slot))
     }
 
     /// Takes every block of an address space out (the space ended).
     pub fn remove_space(&mut self, space: i32) -> Vec<Block> {
-        let Some(first) = self.first_part(space) else {
+        let Some(table) = self.table(space) else {
             return Vec::new();
         };
-        let parts = self.parts[first..first + PARTS].iter_mut();
-        let parts: Vec<Part> = parts.map(std::mem::take).collect();
-        let ended = parts.iter().flat_map(Part::iter);
-        let ended: Vec<Block> = ended.map(|slot| self.block(space, slot)).collect();
+        let table = std::mem::take(table);
+        let ended = table.iter().map(|slot| self.block(space, slot)).collect();
         self.large.retain(|(of, _), _| *of != space);
         ended
     }
 
     /// The live blocks, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = Block> {
-        let tables = self.spaces.iter().zip(self.parts.chunks(PARTS));
-        tables.flat_map(move |(space, parts)| {
-            let slots = parts.iter().flat_map(Part::iter);
-            slots.map(move |slot| self.block(*space, slot))
-        })
+        let tables = self.tables.iter();
+        tables
+            .flat_map(move |(space, table)| table.iter().map(move |slot| self.block(*space, slot)))
     }
 
-    /// Asks the processor to load the slot of an address that will be looked up soon.
+    /// Asks the processor to load where the block of an address stands that will be looked up soon.
     #[inline]
     pub fn prefetch(&self, space: i32, addr: u64) {
-        if self.last.0 == space {
-            let hash = hash(space, addr);
-            if let Some(part) = self.parts.get(self.last.1 + part_of(hash)) {
-                part.prefetch(hash);
-            }
+        if let Some((of, table)) = self.tables.get(self.last)
+            && *of == space
+        {
+            table.prefetch(hash(space, addr));
         }
     }
 
-    /// Index of a space's first part.
+    /// A space's table, if it has one.
     #[inline]
-    fn first_part(&self, space: i32) -> Option<usize> {
-        if self.last.0 == space && !self.parts.is_empty() {
-            return Some(self.last.1);
+    fn table(&mut self, space: i32) -> Option<&mut Table> {
+        let is_last = self
+            .tables
+            .get(self.last)
+            .is_some_and(|(of, _)| *of == space);
+        if !is_last {
+            self.last = *self.places.get(&space)?;
         }
-        self.places.get(&space).copied()
+        self.tables.get_mut(self.last).map(|(_, table)| table)
     }
 
     #[inline]
-    fn first_part_or_new(&mut self, space: i32) -> usize {
-        if self.last.0 == space && !self.parts.is_empty() {
-            return self.last.1;
+    fn table_or_new(&mut self, space: i32) -> &mut Table {
+        let is_last = self
+            .tables
+            .get(self.last)
+            .is_some_and(|(of, _)| *of == space);
+        if !is_last {
+            self.enter(space);
         }
-        self.enter(space)
+        &mut self.tables[self.last].1
     }
 
     #[cold]
-    fn enter(&mut self, space: i32) -> usize {
-        let next = self.parts.len();
-        let first = *self.places.entry(space).or_insert(next);
-        if first == next {
-            self.parts.resize_with(next + PARTS, Part::default);
-            self.spaces.push(space);
+    fn enter(&mut self, space: i32) {
+        let next = self.tables.len();
+        self.last = *self.places.entry(space).or_insert(next);
+        if self.last == next {
+            self.tables.push((space, Table::default()));
         }
-        self.last = (space, first);
-        first
     }
 
     #[inline]
@@ -222,7 +199,7 @@ impl Blocks {
             size,
             born: born as i64,
             space,
-            site: (site_and_size >> 32) as u32 - 1,
+            site: (site_and_size >> 32) as u32,
         }
     }
 
@@ -234,131 +211,6 @@ impl Blocks {
             self.large.remove(&(space, block.addr));
         }
         block
-    }
-}
-
-#[inline]
-fn part_of(hash: u64) -> usize {
-    (hash >> (64 - PART_BITS)) as usize
-}
-
-impl Part {
-    /// Puts a slot in; what was at its address is returned.
-    #[inline]
-    fn insert(&mut self, slot: Slot) -> Option<Slot> {
-        if self.len >= self.limit {
-            self.grow();
-        }
-        let mut index = self.home(slot[0]);
-        let slots = &mut self.slots[..];
-        loop {
-            let present = &mut slots[index];
-            if present[2] == 0 {
-                *present = slot;
-                self.len += 1;
-                return None;
-            }
-            if present[0] == slot[0] {
-                return Some(std::mem::replace(present, slot));
-            }
-            index = after(index, slots.len());
-        }
-    }
-
-    #[inline]
-    fn remove(&mut self, hash: u64) -> Option<Slot> {
-        let mut gap = self.find(hash)?;
-        let count = self.slots.len();
-        let slots = &mut self.slots[..];
-        let taken = slots[gap];
-        // The slots behind it move up over the gap, as far as their homes allow.
-        let mut index = gap;
-        loop {
-            index = after(index, count);
-            let slot = slots[index];
-            if slot[2] == 0 {
-                break;
-            }
-            let home = home(slot[0], count);
-            // Only if the gap lies between its home and its place.
-            if distance(home, index, count) >= distance(gap, index, count) {
-                slots[gap] = slot;
-                gap = index;
-            }
-        }
-        slots[gap] = VACANT;
-        self.len -= 1;
-        Some(taken)
-    }
-
-    #[inline]
-    fn find(&self, hash: u64) -> Option<usize> {
-        let mut index = self.home(hash);
-        let slots = &self.slots[..];
-        loop {
-            let slot = slots.get(index)?;
-            if slot[0] == hash && slot[2] != 0 {
-                return Some(index);
-            }
-            if slot[2] == 0 {
-                return None;
-            }
-            index = after(index, slots.len());
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(|slot| slot[2] != 0)
-    }
-
-    /// Asks for the cache line or two where probing mostly ends.
-    #[inline]
-    fn prefetch(&self, hash: u64) {
-        if let Some(slot) = self.slots.get(self.home(hash)) {
-            prefetch(slot);
-            prefetch(std::ptr::from_ref(slot).wrapping_add(2));
-        }
-    }
-
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        home(hash, self.slots.len())
-    }
-
-    #[cold]
-    fn grow(&mut self) {
-        let slots = Zeroed::at_least(self.slots.len() * 3 / 2 + 1);
-        self.limit = slots.len() / 3 * 2;
-        let old = std::mem::replace(&mut self.slots, slots);
-        self.len = 0;
-        for slot in old.iter().filter(|slot| slot[2] != 0) {
-            self.insert(*slot);
-        }
-    }
-}
-
-/// Where a hash's probing begins: its bits behind the part's number, scaled to the slots. Any number
-/// of slots will do, and growing keeps the order.
-#[inline]
-fn home(hash: u64, count: usize) -> usize {
-    let bits = u128::from(hash << PART_BITS);
-    ((bits * count as u128) >> 64) as usize
-}
-
-#[inline]
-fn after(index: usize, count: usize) -> usize {
-    let next = index + 1;
-    if next == count { 0 } else { next }
-}
-
-/// How far it is from one slot to another, always forwards.
-#[inline]
-fn distance(from: usize, to: usize, count: usize) -> usize {
-    let direct = to.wrapping_sub(from);
-    if to >= from {
-        direct
-    } else {
-        direct.wrapping_add(count)
     }
 }
 

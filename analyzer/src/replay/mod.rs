@@ -9,17 +9,14 @@ mod allocation;
 mod blocks;
 mod estimates;
 mod freed;
-mod huge;
 mod in_flight;
 mod kernel;
-mod lifetimes;
 mod mappings;
 mod observer;
 mod prefetch;
 mod ranges;
 mod reallocation;
 mod sites;
-mod timeline;
 
 use std::collections::HashSet;
 
@@ -31,11 +28,12 @@ pub use allocation::Allocation;
 pub use blocks::{Block, Blocks};
 pub use estimates::{Estimate, Estimated, Estimates};
 pub use kernel::{CacheFigures, KernelAnomalies, KernelMemory, KernelSite};
-pub use lifetimes::{LIFETIME_BINS, Lifetimes, lifetime_bin, lifetime_bound};
 pub use observer::{Death, Observer};
 pub use ranges::{Range, Ranges};
-pub use sites::{Figures, Site, Sites};
-pub use timeline::{MAX_BUCKETS, Point};
+pub use sites::{
+    Figures, LIFETIME_BINS, Lifetimes, MAX_BUCKETS, Point, Site, Sites, lifetime_bin,
+    lifetime_bound,
+};
 
 use freed::FreedAddresses;
 use in_flight::{InFlight, Unknown};
@@ -157,6 +155,14 @@ impl<O: Observer> Replay<O> {
             observer: (),
         };
         (replay, self.observer)
+    }
+
+    /// Lets another thread keep the figures of the sites, which are known after [`Replay::finish`] only then. For
+    /// an empty state; not where an observer wants them sooner, or where they are estimates.
+    pub fn keep_books_apart(&mut self) {
+        if !O::LISTENS && self.estimates.is_none() {
+            self.sites = Sites::kept_apart();
+        }
     }
 
     /// Replays the events in some rows of a batch.

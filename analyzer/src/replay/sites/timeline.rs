@@ -1,14 +1,10 @@
 //! How much each site held over time, from the same pass as everything else.
 //!
-//! Time is cut into at most [`MAX_BUCKETS`] buckets of equal width. How long a trace is turns out
-//! only at its end, so the width starts at 1 ms and doubles whenever the buckets are used up. At
+//! How long a trace is turns out only at its end, so the buckets' width doubles whenever they are used up. At
 //! the end of a bucket only the sites touched in it are noted; the others hold what they held.
 
-use super::sites::Site;
-
-/// Largest number of buckets; a long trace has between half of it and all of it.
-pub const MAX_BUCKETS: i64 = 64;
-const INITIAL_WIDTH_NS: i64 = 1_000_000;
+use super::Site;
+use super::buckets::Buckets;
 
 /// What a site held at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,49 +25,22 @@ struct Sample {
 }
 
 /// The samples of every site.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Timeline {
-    start: Option<i64>,
-    width: i64,
-    /// The bucket that is being filled, and when it ends.
-    bucket: i64,
-    bucket_end: i64,
+    buckets: Buckets,
     end: i64,
     /// Sites touched in this bucket, each once.
     touched: Vec<u32>,
     samples: Vec<Vec<Sample>>,
 }
 
-impl Default for Timeline {
-    fn default() -> Self {
-        Timeline {
-            start: None,
-            width: INITIAL_WIDTH_NS,
-            bucket: 0,
-            bucket_end: i64::MIN,
-            end: i64::MIN,
-            touched: Vec::new(),
-            samples: Vec::new(),
-        }
-    }
-}
-
 impl Timeline {
-    /// Whether `now` lies behind the bucket being filled.
-    #[inline]
-    pub fn is_due(&self, now: i64) -> bool {
-        now >= self.bucket_end
-    }
-
     /// Notes the touched sites and goes on to the bucket of `now`. The first call starts the clock.
     pub fn advance(&mut self, now: i64, sites: &mut [Site]) {
-        let start = *self.start.get_or_insert(now);
         self.note_touched(sites);
-        self.bucket = now.saturating_sub(start) / self.width;
-        while self.bucket >= MAX_BUCKETS {
-            self.double_width();
+        for _ in 0..self.buckets.advance(now) {
+            self.join_pairs();
         }
-        self.bucket_end = start + (self.bucket + 1) * self.width;
     }
 
     /// A site's figures changed for the first time in this bucket.
@@ -85,11 +54,6 @@ impl Timeline {
         self.end = now;
     }
 
-    /// Width of the buckets in nanoseconds.
-    pub fn bucket_ns(&self) -> i64 {
-        self.width
-    }
-
     /// What a site held at the end of each bucket in which it changed, and at the end. Between two
     /// points it held what the earlier one says.
     pub fn points(&self, site: u32) -> Vec<Point> {
@@ -99,7 +63,7 @@ impl Timeline {
         let mut points: Vec<Point> = samples
             .iter()
             .map(|sample| Point {
-                at: self.bucket_end(sample.bucket).min(self.end),
+                at: self.buckets.end_of(sample.bucket).min(self.end),
                 bytes: sample.bytes,
                 count: u64::from(sample.count),
             })
@@ -119,11 +83,6 @@ impl Timeline {
         samples.into_iter().flatten().map(|sample| sample.bucket)
     }
 
-    /// When a bucket ends: nanoseconds of the trace's clock.
-    pub fn bucket_end(&self, bucket: u32) -> i64 {
-        self.start.unwrap_or_default() + (i64::from(bucket) + 1) * self.width
-    }
-
     fn note_touched(&mut self, sites: &mut [Site]) {
         for site in self.touched.drain(..) {
             let index = site as usize;
@@ -141,7 +100,7 @@ impl Timeline {
                 samples.reserve_exact((samples.len() / 2).clamp(4, 16));
             }
             samples.push(Sample {
-                bucket: self.bucket as u32,
+                bucket: self.buckets.present(),
                 count: u32::try_from(figures.count).unwrap_or(u32::MAX),
                 bytes: figures.bytes,
             });
@@ -149,9 +108,7 @@ impl Timeline {
     }
 
     /// Joins each two neighbouring buckets: what was held at the end of the pair is the later value.
-    fn double_width(&mut self) {
-        self.width *= 2;
-        self.bucket /= 2;
+    fn join_pairs(&mut self) {
         for samples in &mut self.samples {
             let mut kept: usize = 0;
             for index in 0..samples.len() {
@@ -172,7 +129,7 @@ impl Timeline {
 
 #[cfg(test)]
 mod tests {
-    use crate::replay::sites::Sites;
+    use super::super::Sites;
     use memleak_trace::{Op, StackId};
 
     const MS: i64 = 1_000_000;

@@ -1,6 +1,6 @@
 //! How long the freed allocations of each site lived: a histogram per site on a logarithmic scale.
 
-use super::prefetch::prefetch;
+use crate::replay::prefetch::prefetch;
 
 /// Bins: two for each doubling from a microsecond to two months; the first and the last are open.
 pub const LIFETIME_BINS: usize = 84;
