@@ -61,6 +61,8 @@ pub struct Written {
 #[derive(Debug, Default)]
 pub struct Progress {
     pub events: std::sync::atomic::AtomicU64,
+    /// Those of programs, not of the kernel.
+    pub program_events: std::sync::atomic::AtomicU64,
     pub bytes: std::sync::atomic::AtomicU64,
 }
 
@@ -113,6 +115,7 @@ impl Encoder {
             commands,
             running: HashMap::new(),
             events: 0,
+            program_events: 0,
             cut,
             names: Names::default(),
         };
@@ -152,6 +155,7 @@ struct State {
     /// What each process runs.
     running: HashMap<i32, String>,
     events: u64,
+    program_events: u64,
     /// Of kernel stacks.
     cut: LeafCut,
     names: Names,
@@ -227,6 +231,8 @@ impl State {
         use std::sync::atomic::Ordering::Relaxed;
         self.writer.checkpoint_if_due()?;
         self.progress.events.store(self.events, Relaxed);
+        let program_events = &self.progress.program_events;
+        program_events.store(self.program_events, Relaxed);
         self.progress.bytes.store(self.writer.bytes(), Relaxed);
         Ok(())
     }
@@ -363,6 +369,8 @@ impl State {
             stack: id,
         };
         self.events += 1;
+        // 0 is the kernel's space.
+        self.program_events += u64::from(raw.space != 0);
         if let Some(live) = &mut self.live {
             live.event(&event, definition.as_ref());
         }

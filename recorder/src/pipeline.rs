@@ -142,6 +142,11 @@ impl Pipeline {
         self.progress.events.load(Relaxed)
     }
 
+    /// Those of them that programs made, not the kernel.
+    pub fn program_events(&self) -> u64 {
+        self.progress.program_events.load(Relaxed)
+    }
+
     /// What the status line shows.
     pub fn progress(&self, elapsed: Duration) -> status::Progress {
         status::Progress {

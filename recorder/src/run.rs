@@ -258,7 +258,9 @@ fn follow(
             next_rss += RSS_INTERVAL;
             session.sample_rss();
         }
-        if let Some(words) = silence.remark(session.events(), start.elapsed(), &session.pids()) {
+        if let Some(words) =
+            silence.remark(session.program_events(), start.elapsed(), &session.pids())
+        {
             status.clear();
             say(format_args!("memleak-record: {words}"));
         }

@@ -266,9 +266,9 @@ impl Session {
         ending::words(exit)
     }
 
-    /// Events that are in the trace, or on their way to it.
-    pub fn events(&self) -> u64 {
-        self.pipeline.events()
+    /// Events of programs that are in the trace, or on their way to it.
+    pub fn program_events(&self) -> u64 {
+        self.pipeline.program_events()
     }
 
     /// The processes that are recorded.

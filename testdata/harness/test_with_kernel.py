@@ -238,3 +238,13 @@ def test_command(tmp_path):
         if stack["domain"] == "slab" and stack["frames"] and stack["frames"][0]["function"] == "alloc_empty_file"
     ]
     assert sum(stack["total_count"] for stack in files) >= 2 * N + 2 * PIPES - lost
+
+
+def test_silence_of_the_program_is_told(tmp_path):
+    """Events of the kernel do not hide that the program's own allocations are not seen."""
+    with Program("idle", "opens") as program, Recording(program.pid, tmp_path / "trace.parquet", "--with-kernel") as recording:
+        program.go()
+        line = recording.lines.wait_for(lambda line: "NOTHING RECORDED" in line, "memleak-record")
+        recording.stop()
+    assert "the target used" in line
+    assert json_report(tmp_path / "trace.parquet")["trace"]["events"] > 0
