@@ -30,8 +30,8 @@ pub type Interval = (u64, u64);
 /// Sums over recorded blocks, of which each stands for several. x is 1 or the block's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
-    /// Σ x.
-    pub seen: f64,
+    /// Σ x: certain, and exact.
+    pub seen: u64,
     /// Σ (w-1)·x.
     pub missed: f64,
     /// Σ w(w-1)·x².
@@ -40,12 +40,12 @@ pub struct Sum {
 
 impl Sum {
     /// A block alone.
-    pub fn of(x: f64, weight: f64) -> Sum {
-        let missed = (weight - 1.0) * x;
+    pub fn of(x: u64, weight: f64) -> Sum {
+        let missed = (weight - 1.0) * x as f64;
         Sum {
             seen: x,
             missed,
-            variance: missed * weight * x,
+            variance: missed * weight * x as f64,
         }
     }
 
@@ -66,12 +66,13 @@ impl Sum {
 
     /// Σ w·x: right on average.
     pub fn estimate(&self) -> f64 {
-        self.seen + self.missed
+        self.seen as f64 + self.missed
     }
 
     /// The estimate as a whole number.
+    #[inline]
     pub fn rounded(&self) -> u64 {
-        self.estimate().round().max(0.0) as u64
+        self.seen + self.missed.round().max(0.0) as u64
     }
 
     /// The interval, where `range` tells of the blocks that this may be a sum over.
@@ -93,10 +94,32 @@ impl Sum {
         );
         let below = (below - 2.0 * range.largest).max(0.0);
         (
-            (self.seen + below).floor() as u64,
-            (self.seen + above).ceil() as u64,
+            self.seen + below.floor() as u64,
+            self.seen + above.ceil() as u64,
         )
     }
+}
+
+/// The interval of the highest sum over time, where the estimate was highest at `peak` and is `now` at the
+/// moment of the report. The moment of the peak was chosen by the same blocks that its estimate is made of, so
+/// that is too high on average, and its own lower limit would fail. Certain are the recorded blocks
+/// of then; and a peak is at least what is outstanding now, a moment chosen without looking.
+pub fn peak_interval(peak: &Sum, now: &Sum, range: &Range) -> Interval {
+    let (_, high) = peak.interval(range);
+    let (low, _) = now.interval(range);
+    (low.max(peak.seen), high)
+}
+
+/// The interval of a difference of two estimates from different blocks, each a figure and its
+/// interval: the distances of the two ends are added as the errors of independent figures are (Zou and
+/// Donner, 2008).
+pub fn difference(figure: (u64, Interval), less: (u64, Interval)) -> (i64, i64) {
+    let distance = |one: u64, other: u64| one.abs_diff(other) as f64;
+    let ((figure, (low, high)), (less, (less_low, less_high))) = (figure, less);
+    let below = distance(figure, low).hypot(distance(less, less_high));
+    let above = distance(figure, high).hypot(distance(less, less_low));
+    let between = figure as i64 - less as i64;
+    (between - below.ceil() as i64, between + above.ceil() as i64)
 }
 
 /// What is known of the blocks that a sum may be over.
@@ -126,6 +149,12 @@ impl Sizes {
         self.smallest = self.smallest.min(size);
         self.largest = self.largest.max(size);
     }
+
+    #[inline]
+    pub fn merge(&mut self, other: Sizes) {
+        self.smallest = self.smallest.min(other.smallest);
+        self.largest = self.largest.max(other.largest);
+    }
 }
 
 /// How a trace was sampled, for estimates.
@@ -152,18 +181,24 @@ impl Sampled {
     /// For sums of bytes. Bytes that were missed are never more than points on them allow, whatever
     /// the blocks; with one in N it is assumed that no larger blocks exist than were recorded.
     pub fn bytes(&self, sizes: Sizes) -> Range {
-        let largest = sizes.largest as f64;
+        self.bytes_from(0, sizes)
+    }
+
+    /// The same, where all blocks are known to have at least `least` bytes: less of them is missed.
+    pub fn bytes_from(&self, least: u64, sizes: Sizes) -> Range {
         let one_more = match self.sampling {
-            Sampling::Bytes(bytes) => {
+            Sampling::Bytes(bytes) if least == 0 => {
                 let bytes = f64::from(bytes);
                 Sum {
-                    seen: 0.0,
+                    seen: 0,
                     missed: bytes,
                     variance: bytes * bytes,
                 }
             }
-            Sampling::OneIn(_) => Sum::of(largest, self.weight(sizes.largest)),
+            Sampling::Bytes(_) => Sum::of(least, self.weight(least)),
+            Sampling::OneIn(_) => Sum::of(sizes.largest, self.weight(sizes.largest)),
         };
+        let largest = sizes.largest as f64;
         Range { largest, one_more }
     }
 
@@ -171,7 +206,7 @@ impl Sampled {
     pub fn count(&self, sizes: Sizes) -> Range {
         Range {
             largest: 1.0,
-            one_more: Sum::of(1.0, self.weight(sizes.smallest.min(sizes.largest))),
+            one_more: Sum::of(1, self.weight(sizes.smallest.min(sizes.largest))),
         }
     }
 }

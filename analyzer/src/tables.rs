@@ -108,8 +108,8 @@ impl Tally {
         if let Some(weight) = weight {
             let estimate = &mut self.estimate;
             estimate.sampled += u64::from(allocation.count);
-            estimate.bytes.add(Sum::of(allocation.size as f64, weight));
-            let count = Sum::of(f64::from(allocation.count), weight);
+            estimate.bytes.add(Sum::of(allocation.size, weight));
+            let count = Sum::of(u64::from(allocation.count), weight);
             estimate.count.add(count);
         }
     }

@@ -1,24 +1,16 @@
 //! Samples of streams whose truth is known: estimates are right on average, and intervals hold as
 //! often as they say. Each run draws anew; the generator's seeds are fixed.
 
+#[allow(dead_code, reason = "the other tests need more of it")]
+mod sample;
+
 use memleak_analyze::estimate::{CONFIDENCE, Interval, Sampled};
 use memleak_analyze::replay::Replay;
 use memleak_trace::selection::{CERTAIN, Sampling, Weights};
 use memleak_trace::{Event, Op, SpaceId, StackId};
+use sample::random::Random;
 
 const RUNS: u32 = 3000;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
 
 /// What a program does at one place: blocks of these sizes, of which every `kept`-th stays.
 struct Place {

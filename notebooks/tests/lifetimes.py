@@ -10,7 +10,7 @@ from traces import ANALYZE, REPOSITORY
 
 SQL = (REPOSITORY / "schemas/lifetimes.sql").read_text().rstrip().rstrip(";")
 COLUMNS = (
-    "domain op pid tid space stack_id address size born died freed_by born_row died_row".split()
+    "domain op pid tid space stack_id address size born died freed_by born_row died_row weight".split()
 )
 
 
@@ -31,6 +31,8 @@ class Life:
     freed_by: str | None
     born_row: int
     died_row: int | None
+    #: How many blocks it stands for, in a sample.
+    weight: float
     #: 1; of a mapping that was cut up, for the piece that ends last (or one that lives).
     count: int
 
@@ -69,7 +71,12 @@ def lives(trace, after=None):
         [(cut,)] = query(f"select min(file_row_number) from {numbered} where domain is not null and ts > {start + after}")
         if cut is not None:
             sql = sql.replace("9223372036854775807", str(cut))
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in query(sql)]
+    weighted = f"""
+        select life.*, coalesce(event.weight, 1.0)
+        from ({sql}) as life
+        join read_parquet('{trace}', file_row_number = true) as event on event.file_row_number = life.born_row
+    """
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in query(weighted)]
     last = {}
     for row in rows:
         if row["domain"] == "mapping":

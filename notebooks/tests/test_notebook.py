@@ -17,13 +17,13 @@ def test_outputs_are_stripped(path):
         assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_explore_finds_the_outstanding_of_the_report(trace, monkeypatch):
+def test_explore_finds_the_outstanding_of_the_report(whole, monkeypatch):
     """The notebook executes, draws its two plots, and prints the report's outstanding bytes."""
-    monkeypatch.setenv("MEMLEAK_TRACE", str(trace))
+    monkeypatch.setenv("MEMLEAK_TRACE", str(whole))
     notebook = nbformat.read(REPOSITORY / "notebooks/explore.ipynb", as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     printed = "".join(output.get("text", "") for output in outputs)
-    heap = report_of(trace)["domains"]["heap"]
+    heap = report_of(whole)["domains"]["heap"]
     assert f"outstanding: {heap['bytes']:,} bytes in {heap['count']:,} blocks" in printed
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2

@@ -28,22 +28,22 @@ def test_readers_see_the_same_rows(trace):
     assert polars.columns == arrow.column_names
 
 
-def test_sql_finds_the_outstanding_of_the_report(trace):
+def test_sql_finds_the_outstanding_of_the_report(whole):
     """schemas/outstanding.sql over the file gives every domain's bytes and blocks as reported."""
     sql = OUTSTANDING_SQL.read_text().rstrip().rstrip(";")
     assert "'trace.parquet'" in sql
-    sql = sql.replace("'trace.parquet'", f"'{trace}'")
+    sql = sql.replace("'trace.parquet'", f"'{whole}'")
     totals = query(f"select domain, sum(bytes), sum(count) from ({sql}) group by domain")
     found = {domain: (int(size), int(count)) for domain, size, count in totals}
-    for domain, figures in report_of(trace)["domains"].items():
+    for domain, figures in report_of(whole)["domains"].items():
         assert found.get(domain, (0, 0)) == (figures["bytes"], figures["count"]), domain
 
 
-def test_polars_finds_the_outstanding_of_the_report(trace):
+def test_polars_finds_the_outstanding_of_the_report(whole):
     """The same in polars, written without the SQL: the last event that held at each address, if no exec ended its space."""
     outcomes = ["realloc", "reallocarray"]
     births = ["malloc", "calloc", "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc", *outcomes]
-    rows = pl.scan_parquet(trace).with_row_index("row").collect()
+    rows = pl.scan_parquet(whole).with_row_index("row").collect()
     halves = rows.filter(pl.col("op").is_in(["realloc_release", "realloc_failed", *outcomes])).with_columns(
         pl.col("op").shift(-1).over("space", "tid", order_by="row").alias("outcome")
     )
@@ -59,7 +59,7 @@ def test_polars_finds_the_outstanding_of_the_report(trace):
         .last()
         .filter(pl.col("op").is_in(births), ~pl.col("space").is_in(executed["space"].to_list()))
     )
-    heap = report_of(trace)["domains"]["heap"]
+    heap = report_of(whole)["domains"]["heap"]
     assert (last["size"].sum(), last.height) == (heap["bytes"], heap["count"])
 
 

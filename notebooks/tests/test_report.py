@@ -3,7 +3,7 @@
 import json
 
 import jsonschema
-from traces import REPOSITORY, report_of
+from traces import REPOSITORY, is_sampled, report_of
 
 
 def test_report_is_valid(trace):
@@ -14,9 +14,11 @@ def test_report_is_valid(trace):
 
 
 def test_stacks_add_up_to_their_domain(trace):
-    """All stacks are in the report: their sums are the domain's figures."""
+    """All stacks are in the report: their sums are the domain's figures (of a sample each is rounded)."""
     report = report_of(trace)
     assert report["stacks"]
     for domain, figures in report["domains"].items():
         for key in ("bytes", "count", "total_bytes", "total_count"):
-            assert sum(stack[key] for stack in report["stacks"] if stack["domain"] == domain) == figures[key], key
+            figures_of_stacks = [stack[key] for stack in report["stacks"] if stack["domain"] == domain]
+            off = len(figures_of_stacks) / 2 if is_sampled(trace) else 0
+            assert abs(sum(figures_of_stacks) - figures[key]) <= off, key

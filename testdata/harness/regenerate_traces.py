@@ -3,6 +3,7 @@
 DIRECTORY is named for the version, as in testdata/traces/v1.1.
 """
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -11,10 +12,12 @@ from pathlib import Path
 os.environ["MEMLEAK_PROGRAMS"] = "/tmp/memleak-programs"
 
 import compare
-from session import Program, Recording, build_programs, json_report, record_program
+from session import Program, Recording, analyze, build_programs, json_report, record_program
 
 PROGRAMS = ("test_memleak", "family", "patterns", "exec_again")
 IN_PARTS = "patterns"
+#: A sample of each kind, of a program that takes what it may hold from the draw.
+SAMPLES = {"sampled-bytes": ("--sample-bytes", "64KiB"), "sampled-one-in": ("-s", "20")}
 
 
 def version_in(trace):
@@ -48,6 +51,21 @@ def record_in_parts(name, directory):
     return parts, compare.differences(truth, json_report(*parts))
 
 
+def record_sample(name, directory):
+    """`sampled`, drawn as SAMPLES says: what it says of each function must lie in the intervals."""
+    trace = directory / f"{name}.parquet"
+    trace.unlink(missing_ok=True)
+    with Program("sampled") as program, Recording(program.pid, trace, *SAMPLES[name]) as recording:
+        program.go()
+        program.wait_until_done()
+        recording.stop()
+        [sites, *_] = [json.loads(line)["sites"] for line in program.lines.seen if '"sites"' in line]
+    rows = json.loads(analyze(trace, "top", "--by", "function", "--format", "json"))["rows"]
+    rows = {row["function"]: row for row in rows if row["domain"] == "heap"}
+    within = lambda site, row: row["bytes_low"] <= site["bytes"] <= row["bytes_high"]
+    return [trace], [site["function"] for site in sites if not within(site, rows[site["function"]])]
+
+
 def main():
     if len(sys.argv) != 2:
         print(__doc__, file=sys.stderr)
@@ -57,6 +75,7 @@ def main():
     build_programs()
     recorded = [record(name, directory) for name in PROGRAMS]
     recorded.append(record_in_parts(IN_PARTS, directory))
+    recorded += [record_sample(name, directory) for name in SAMPLES]
     for traces, wrong in recorded:
         for trace in traces:
             if version_in(trace) != directory.name:

@@ -95,7 +95,11 @@ def test_the_truth_lies_within(sampled):
     """What the program says of each function: by name, where malloc and realloc of one function are one group."""
     trace, sites, totals = sampled
     rows = {row["function"]: row for row in rows_of(trace, "--by", "function") if row["domain"] == "heap"}
+    assert {"many_small", "some_mixed"} <= set(rows)
     for site, total in zip(sites, totals):
+        # Of sixty blocks, one in fifty is none in a third of all recordings.
+        if site["function"] == "few_large" and "few_large" not in rows:
+            continue
         row = rows[site["function"]]
         known = {"bytes": site["bytes"], "count": site["count"]}
         if site["function"] != "some_mixed":

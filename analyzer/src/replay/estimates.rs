@@ -17,8 +17,8 @@ impl Estimate {
     fn of(size: u64, weight: f64) -> Estimate {
         Estimate {
             sampled: 1,
-            bytes: Sum::of(size as f64, weight),
-            count: Sum::of(1.0, weight),
+            bytes: Sum::of(size, weight),
+            count: Sum::of(1, weight),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The intervals around figures that are estimated from a sample.
 
 use super::{AgeEstimate, DomainEstimate, FiguresEstimate};
+use crate::estimate::peak_interval;
 use crate::replay::{Estimate, Estimated, Estimates};
 
 /// Of a place: `outstanding` is what the report's filter let through there.
@@ -37,8 +38,9 @@ pub fn age(estimates: &Estimates, outstanding: &Estimate, place: &Estimated) -> 
 /// Of the heap.
 pub fn heap(estimates: &Estimates) -> DomainEstimate {
     let (sampled, heap) = (estimates.sampled(), estimates.heap());
+    let bytes = sampled.bytes(heap.sizes);
     DomainEstimate {
         figures: figures(estimates, &heap.outstanding, heap),
-        peak_bytes: estimates.peak().interval(&sampled.bytes(heap.sizes)),
+        peak_bytes: peak_interval(estimates.peak(), &heap.outstanding.bytes, &bytes),
     }
 }

@@ -2,22 +2,28 @@
 //!
 //! Stacks of two traces are the same if their frames are: by build id and offset in the file, or by
 //! function and module. Two recordings differ in length, so rates stand beside the differences.
+//!
+//! Of samples, the difference has an interval of its own. Blocks of one trace that are outstanding at
+//! both moments cancel out, whether they were recorded or not, so it is made of the others.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::rc::Rc;
 
 use memleak_trace::FrameId;
 use memleak_trace::stack::Location;
 
+use super::scaled::{Amount, Cells, Scale, differences};
 use super::stacks::{Stacks, domain_of};
-use super::table::{Column, Unit, Value};
+use super::table::{Column, Estimated, Unit, Value};
 use super::totals::{SiteTotals, Totals};
 use super::{Replayed, Request, replay_with, since, write_ranking};
 use crate::analysis::Moment;
+use crate::estimate::Sum;
 use crate::filter;
 use crate::recording::Recording;
+use crate::replay::Allocation;
 use crate::report::Frame;
 use crate::series::Series;
 use crate::units::show_duration;
@@ -46,6 +52,8 @@ type Key = (&'static str, &'static str, Vec<String>);
 #[derive(Default)]
 struct Side {
     totals: Totals,
+    /// What of it is not outstanding on the other side, too.
+    apart: Amount,
     frames: Option<Rc<Vec<Frame>>>,
 }
 
@@ -61,6 +69,15 @@ const COLUMNS: [Column; 11] = [
     ("domain", Unit::Word),
     ("op", Unit::Word),
     ("frames", Unit::Frames),
+];
+
+const ESTIMATED: &[&str] = &[
+    "delta_bytes",
+    "delta_count",
+    "a_bytes",
+    "a_count",
+    "b_bytes",
+    "b_count",
 ];
 
 /// Runs the view.
@@ -86,19 +103,29 @@ pub fn run(
         }
         Compared::With(newer) => (side(request, &request.trace)?, side(request, newer)?),
     };
-    let length = |replayed: &Replayed<SiteTotals>| {
-        let start = replayed.analysis.recording.start();
-        since(start, replayed.analysis.at)
+    let length = |side: &Replayed<SiteTotals>| {
+        let start = side.analysis.recording.start();
+        since(start, side.analysis.at)
     };
     let (a_ns, b_ns) = (length(&a), length(&b));
     let between = matches!(compared, Compared::Since(_));
+    let mut both = HashSet::new();
+    let is_sampled = |side: &Replayed<SiteTotals>| side.analysis.replay.estimates().is_some();
+    let is_sampled = is_sampled(&a) || is_sampled(&b);
+    if between && is_sampled {
+        let at_a: HashSet<Block> = a.outstanding().iter().map(block).collect();
+        let at_b = b.outstanding();
+        both.extend(at_b.iter().map(block).filter(|block| at_a.contains(block)));
+    }
     let mut groups: BTreeMap<Key, (Side, Side)> = BTreeMap::new();
-    for (is_b, replayed) in [(false, &a), (true, &b)] {
+    let sides = [&a, &b];
+    for (is_b, replayed) in [false, true].into_iter().zip(sides) {
         let sites = replayed.analysis.replay.sites().as_slice();
         let recording = &replayed.analysis.recording;
         let mut stacks = Stacks::new(&replayed.analysis);
-        for (site, totals) in replayed.observer.iter() {
-            let site = &sites[site as usize];
+        let apart = apart(replayed, &both);
+        for (index, totals) in replayed.observer.iter() {
+            let site = &sites[index as usize];
             let frames = stacks.frames(site.stack);
             let ids = site.stack.and_then(|id| recording.stack_of(id));
             let identity = match by {
@@ -113,45 +140,56 @@ pub fn run(
                 .or_default();
             let side = if is_b { &mut group.1 } else { &mut group.0 };
             side.totals.add(totals);
+            side.apart.add(&apart[index as usize]);
             side.frames.get_or_insert(frames);
         }
     }
+    // What is known of one trace's blocks is best known at the later moment.
+    let known = if between { [&b, &b] } else { sides };
     let seconds = |ns: u64| ns as f64 / 1e9;
     let rate = |bytes: f64, ns: u64| (ns > 0).then(|| bytes / seconds(ns));
     let mut rows = Vec::new();
     for ((domain, op, _), (a, b)) in groups {
-        let delta = b.totals.bytes as i64 - a.totals.bytes as i64;
+        let (a_bytes, b_bytes) = (a.totals.held.bytes.rounded(), b.totals.held.bytes.rounded());
+        let delta = b_bytes as i64 - a_bytes as i64;
         let (growth, allocation) = if between {
             let ns = b_ns.saturating_sub(a_ns);
-            let allocated = b.totals.total_bytes as f64 - a.totals.total_bytes as f64;
+            let allocated = b.totals.all.bytes.estimate() - a.totals.all.bytes.estimate();
             (rate(delta as f64, ns), rate(allocated, ns))
         } else {
-            let difference = |one: u64, other: u64| {
-                rate(other as f64, b_ns)
-                    .zip(rate(one as f64, a_ns))
+            let difference = |one: Sum, other: Sum| {
+                rate(other.estimate(), b_ns)
+                    .zip(rate(one.estimate(), a_ns))
                     .map(|(b, a)| b - a)
             };
             (
-                difference(a.totals.bytes, b.totals.bytes),
-                difference(a.totals.total_bytes, b.totals.total_bytes),
+                difference(a.totals.held.bytes, b.totals.held.bytes),
+                difference(a.totals.all.bytes, b.totals.all.bytes),
             )
         };
         if a.totals == b.totals || !request.large_enough(delta.unsigned_abs()) {
             continue;
         }
-        let row: Vec<Value> = vec![
-            delta.into(),
-            (b.totals.count as i64 - a.totals.count as i64).into(),
+        // A block that one side lacks may be as large as those of the other.
+        let mut sizes = a.totals.all.sizes;
+        sizes.merge(b.totals.all.sizes);
+        let cells = known.map(|side| Cells::new(&side.analysis.replay, sizes));
+        let delta_count =
+            b.totals.held.count.rounded() as i64 - a.totals.held.count.rounded() as i64;
+        let [bytes, count] = differences((&b.apart, cells[1]), (&a.apart, cells[0]));
+        let mut row = vec![
+            Value::Difference(delta, bytes),
+            Value::Difference(delta_count, count),
             growth.into(),
-            a.totals.bytes.into(),
-            a.totals.count.into(),
-            b.totals.bytes.into(),
-            b.totals.count.into(),
+        ];
+        row.extend(cells[0].pair(&a.totals.held));
+        row.extend(cells[1].pair(&b.totals.held));
+        row.extend([
             allocation.into(),
             domain.into(),
             op.into(),
             Value::Frames(b.frames.or(a.frames).unwrap_or_default()),
-        ];
+        ]);
         rows.push((delta, row));
     }
     // What grew most first, what shrank most last; the map's order among equals.
@@ -171,16 +209,45 @@ pub fn run(
             show_duration(b_ns)
         )
     };
-    let head = b.head(request, "diff", title);
+    let mut head = b.head(request, "diff", title);
+    if is_sampled {
+        head.estimated = Estimated {
+            columns: ESTIMATED,
+            in_text: 2,
+        };
+    }
     write_ranking(request, &head, &COLUMNS, rows, out)
 }
 
 fn side(request: &Request, trace: &Series) -> anyhow::Result<Replayed<SiteTotals>> {
     let filter = filter::resolve(trace, &request.filters)?;
-    let mut replayed = replay_with(trace, request, filter, SiteTotals::default(), false)?;
+    let totals = SiteTotals::new(Scale::of(trace)?);
+    let mut replayed = replay_with(trace, request, filter, totals, false)?;
     let outstanding = replayed.outstanding();
-    replayed.observer.add_outstanding(&outstanding);
+    let sites = replayed.analysis.replay.sites();
+    replayed.observer.add_outstanding(&outstanding, sites);
     Ok(replayed)
+}
+
+/// What of each site is outstanding, without the blocks that are so on both sides.
+fn apart(side: &Replayed<SiteTotals>, both: &HashSet<Block>) -> Vec<Amount> {
+    let sites = side.analysis.replay.sites();
+    let mut apart = vec![Amount::default(); sites.as_slice().len()];
+    for allocation in side.outstanding() {
+        if !both.contains(&block(&allocation)) {
+            let amount = side.observer.scale().amount(&allocation, sites);
+            apart[allocation.site as usize].add(&amount);
+        }
+    }
+    apart
+}
+
+/// A block within one trace: its site (numbered in order of first use, so the same up to whichever
+/// moment the trace is replayed), address and birth.
+type Block = (u32, u64, i64);
+
+fn block(allocation: &Allocation) -> Block {
+    (allocation.site, allocation.addr, allocation.born)
 }
 
 fn named(frame: &Frame) -> String {

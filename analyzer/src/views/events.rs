@@ -5,7 +5,7 @@ use std::io::Write;
 use memleak_trace::Domain;
 
 use super::stacks::Stacks;
-use super::table::{Column, Head, TableWriter, Unit};
+use super::table::{Column, Estimated, Head, TableWriter, Unit};
 use super::{Request, since, warn_if_incomplete};
 use crate::analysis::{Analysis, survey};
 use crate::filter::{self, Filter, Shown, Span};
@@ -54,7 +54,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         trace: report::trace(&request.trace.name(), &analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, &filter, start, request.top),
-        estimated: false,
+        estimated: Estimated::default(),
     };
     let mut stacks = Stacks::new(&analysis);
     let mut table = TableWriter::begin(request.format, &head, &columns, out)?;

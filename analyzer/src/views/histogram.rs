@@ -4,12 +4,13 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks, domain_of};
-use super::table::{Column, TableWriter, Unit, Value};
+use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::totals::Totals;
 use super::{Replayed, Request, replay};
 use crate::filter::{age, lifetime};
-use crate::replay::{Allocation, Death, Observer, Sites};
+use crate::replay::{Allocation, Death, Observer, Site, Sites};
 use crate::tables::AGE_BOUNDS;
 
 /// Which histogram.
@@ -77,94 +78,114 @@ impl Classes {
 
 /// Totals by site and class of size.
 #[derive(Debug, Default)]
-pub struct SizeTotals(HashMap<(u32, usize), Totals>);
+pub struct SizeTotals {
+    scale: Scale,
+    groups: Groups,
+}
+
+/// Totals by site and class.
+type Groups = HashMap<(u32, usize), Totals>;
 
 impl SizeTotals {
-    fn of(&mut self, allocation: &Allocation) -> &mut Totals {
-        let class = Classes::of_size(allocation.size);
-        self.0.entry((allocation.site, class)).or_default()
+    pub fn new(scale: Scale) -> SizeTotals {
+        let groups = Groups::new();
+        SizeTotals { scale, groups }
     }
 
-    pub fn add_outstanding(&mut self, outstanding: &[Allocation]) {
+    fn of(&mut self, allocation: &Allocation) -> &mut Totals {
+        let class = Classes::of_size(allocation.size);
+        self.groups.entry((allocation.site, class)).or_default()
+    }
+
+    pub fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
         for allocation in outstanding {
-            self.of(allocation).outstanding(allocation);
+            let amount = self.scale.amount(allocation, sites);
+            self.of(allocation).outstanding(&amount);
         }
     }
 
     /// Sites and classes with something in them, and their totals.
     pub fn iter(&self) -> impl Iterator<Item = (u32, usize, &Totals)> {
-        let all = self.0.iter().filter(|(_, totals)| !totals.is_empty());
+        let all = self.groups.iter().filter(|(_, totals)| !totals.is_empty());
         all.map(|((site, class), totals)| (*site, *class, totals))
     }
 }
 
 impl Observer for SizeTotals {
-    fn died(&mut self, allocation: &Allocation, _: Death, _: &Sites) {
-        self.of(allocation).freed(allocation);
+    fn died(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation).all.add(&amount);
     }
 
-    fn revived(&mut self, allocation: &Allocation, _: Death, _: &Sites) {
-        self.of(allocation).not_freed(allocation);
+    fn revived(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation).all.remove(&amount);
     }
 }
 
 /// Freed allocations by site and class of lifetime.
 #[derive(Debug, Default)]
-struct LifetimeTotals(HashMap<(u32, usize), Totals>);
+struct LifetimeTotals {
+    scale: Scale,
+    groups: Groups,
+}
 
 impl LifetimeTotals {
     fn of(&mut self, allocation: &Allocation, death: Death) -> &mut Totals {
         let class = Classes::of_lifetime(lifetime(allocation, death));
-        self.0.entry((allocation.site, class)).or_default()
+        self.groups.entry((allocation.site, class)).or_default()
     }
 }
 
 impl Observer for LifetimeTotals {
-    fn died(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
-        self.of(allocation, death).freed(allocation);
+    fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation, death).all.add(&amount);
     }
 
-    fn revived(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
-        self.of(allocation, death).not_freed(allocation);
+    fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation, death).all.remove(&amount);
     }
+}
+
+/// Outstanding allocations by site and class of age at a moment.
+fn ages(scale: &Scale, outstanding: &[Allocation], at: i64, sites: &Sites) -> Groups {
+    let mut ages = Groups::new();
+    for allocation in outstanding {
+        let class = Classes::of_age(age(allocation, at));
+        let group = ages.entry((allocation.site, class)).or_default();
+        group.outstanding(&scale.amount(allocation, sites));
+    }
+    ages
 }
 
 /// Runs one of the views.
 pub fn run(request: &Request, of: Of, per_stack: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    let scale = Scale::of(&request.trace)?;
+    let mut histogram = Histogram {
+        request,
+        per_stack,
+        out,
+    };
     match of {
         Of::Ages => {
             let replayed = replay(request, (), false)?;
-            let mut ages: HashMap<(u32, usize), Totals> = HashMap::new();
-            for allocation in replayed.outstanding() {
-                let class = Classes::of_age(age(&allocation, replayed.analysis.at));
-                let group = ages.entry((allocation.site, class)).or_default();
-                group.outstanding(&allocation);
-            }
-            write(request, &replayed, &AGES, &ages, per_stack, out)
+            let (outstanding, analysis) = (replayed.outstanding(), &replayed.analysis);
+            let ages = ages(&scale, &outstanding, analysis.at, analysis.replay.sites());
+            histogram.write(&replayed, &AGES, &ages)
         }
         Of::Sizes => {
-            let mut replayed = replay(request, SizeTotals::default(), false)?;
+            let mut replayed = replay(request, SizeTotals::new(scale), false)?;
             let outstanding = replayed.outstanding();
-            replayed.observer.add_outstanding(&outstanding);
-            write(
-                request,
-                &replayed,
-                &SIZES,
-                &replayed.observer.0,
-                per_stack,
-                out,
-            )
+            let sites = replayed.analysis.replay.sites();
+            replayed.observer.add_outstanding(&outstanding, sites);
+            histogram.write(&replayed, &SIZES, &replayed.observer.groups)
         }
         Of::Lifetimes => {
-            let replayed = replay(request, LifetimeTotals::default(), false)?;
-            write(
-                request,
-                &replayed,
-                &LIFETIMES,
-                &replayed.observer.0,
-                per_stack,
-                out,
-            )
+            let groups = Groups::new();
+            let replayed = replay(request, LifetimeTotals { scale, groups }, false)?;
+            histogram.write(&replayed, &LIFETIMES, &replayed.observer.groups)
         }
     }
 }
@@ -174,8 +195,9 @@ struct Shape {
     view: &'static str,
     title: &'static str,
     columns: &'static [Column],
+    estimated: &'static [&'static str],
     bounds: fn(usize) -> (u64, Option<u64>),
-    figures: fn(&Totals) -> Vec<u64>,
+    amounts: fn(&Totals) -> Vec<&Amount>,
 }
 
 const AGES: Shape = Shape {
@@ -187,8 +209,9 @@ const AGES: Shape = Shape {
         ("bytes", Unit::Bytes),
         ("count", Unit::Count),
     ],
+    estimated: &["bytes", "count"],
     bounds: Classes::age_bounds,
-    figures: |totals| vec![totals.bytes, totals.count],
+    amounts: |totals| vec![&totals.held],
 };
 
 const SIZES: Shape = Shape {
@@ -202,15 +225,9 @@ const SIZES: Shape = Shape {
         ("total_bytes", Unit::Bytes),
         ("total_count", Unit::Count),
     ],
+    estimated: &["bytes", "count", "total_bytes", "total_count"],
     bounds: Classes::size_bounds,
-    figures: |totals| {
-        vec![
-            totals.bytes,
-            totals.count,
-            totals.total_bytes,
-            totals.total_count,
-        ]
-    },
+    amounts: |totals| vec![&totals.held, &totals.all],
 };
 
 const LIFETIMES: Shape = Shape {
@@ -222,69 +239,93 @@ const LIFETIMES: Shape = Shape {
         ("freed_bytes", Unit::Bytes),
         ("freed_count", Unit::Count),
     ],
+    estimated: &["freed_bytes", "freed_count"],
     bounds: Classes::lifetime_bounds,
-    figures: |totals| vec![totals.total_bytes, totals.total_count],
+    amounts: |totals| vec![&totals.all],
 };
 
-fn write<O>(
-    request: &Request,
-    replayed: &Replayed<O>,
-    shape: &Shape,
-    groups: &HashMap<(u32, usize), Totals>,
+/// Where a histogram is written, and in which rows.
+struct Histogram<'a> {
+    request: &'a Request,
     per_stack: bool,
-    out: &mut dyn Write,
-) -> anyhow::Result<()> {
-    let sites = replayed.analysis.replay.sites().as_slice();
-    let mut stacks = Stacks::new(&replayed.analysis);
-    // Per stack: by site; else by domain, told by a site of each.
-    let mut by_row: BTreeMap<(&str, u32), BTreeMap<usize, Totals>> = BTreeMap::new();
-    for ((site, class), totals) in groups.iter().filter(|(_, totals)| !totals.is_empty()) {
-        let key = (
-            domain_of(&sites[*site as usize]),
-            if per_stack { *site } else { 0 },
-        );
-        let classes = by_row.entry(key).or_default();
-        classes.entry(*class).or_default().add(totals);
-    }
-    let mut rows: Vec<_> = by_row.into_iter().collect();
-    let size = |classes: &BTreeMap<usize, Totals>| {
-        let mut sum = Totals::default();
-        classes.values().for_each(|totals| sum.add(totals));
-        sum
-    };
-    if per_stack {
-        rows.sort_by_key(|((_, site), classes)| {
-            let sum = size(classes);
-            (Reverse((sum.bytes, sum.total_bytes)), *site)
-        });
-        rows.retain(|(_, classes)| request.large_enough(size(classes).bytes));
-        rows.truncate(request.limit());
-    }
-    let mut columns = shape.columns.to_vec();
-    if per_stack {
-        columns.extend(COLUMNS);
-        columns.push(("frames", Unit::Frames));
-    } else {
-        columns.push(("domain", Unit::Word));
-    }
-    let head = replayed.head(request, shape.view, shape.title.to_owned());
-    let mut table = TableWriter::begin(request.format, &head, &columns, out)?;
-    for ((domain, site), classes) in &rows {
-        for (class, totals) in classes {
-            let (from, to) = (shape.bounds)(*class);
-            let mut row: Vec<Value> = vec![from.into(), to.into()];
-            row.extend((shape.figures)(totals).into_iter().map(Value::from));
-            if per_stack {
-                let site = &sites[*site as usize];
-                row.extend(stacks.cells(site));
-                row.push(Value::Frames(stacks.frames(site.stack)));
-            } else {
-                row.push((*domain).into());
-            }
-            table.row(&row)?;
+    out: &'a mut dyn Write,
+}
+
+impl Histogram<'_> {
+    fn write<O>(
+        &mut self,
+        replayed: &Replayed<O>,
+        shape: &Shape,
+        groups: &Groups,
+    ) -> anyhow::Result<()> {
+        let replay = &replayed.analysis.replay;
+        let sites = replay.sites().as_slice();
+        let mut stacks = Stacks::new(&replayed.analysis);
+        let rows = self.rows(sites, groups);
+        let mut columns = shape.columns.to_vec();
+        if self.per_stack {
+            columns.extend(COLUMNS);
+            columns.push(("frames", Unit::Frames));
+        } else {
+            columns.push(("domain", Unit::Word));
         }
+        let mut head = replayed.head(self.request, shape.view, shape.title.to_owned());
+        head.estimated = Estimated::of(replay, shape.estimated, 2);
+        let mut table = TableWriter::begin(self.request.format, &head, &columns, self.out)?;
+        for ((domain, site), classes) in &rows {
+            let all = sum(classes).all.sizes;
+            for (class, totals) in classes {
+                let (from, to) = (shape.bounds)(*class);
+                let mut row: Vec<Value> = vec![from.into(), to.into()];
+                // A block that is missing in a class of sizes is of that class.
+                let cells = match shape.view {
+                    "sizes" => Cells::of_class(replay, totals.all.sizes, from),
+                    _ => Cells::new(replay, all),
+                };
+                let amounts = (shape.amounts)(totals).into_iter();
+                row.extend(amounts.flat_map(|amount| cells.pair(amount)));
+                if self.per_stack {
+                    let site = &sites[*site as usize];
+                    row.extend(stacks.cells(site));
+                    row.push(Value::Frames(stacks.frames(site.stack)));
+                } else {
+                    row.push((*domain).into());
+                }
+                table.row(&row)?;
+            }
+        }
+        table.finish()
     }
-    table.finish()
+
+    /// The classes of each row. Per stack: by site; else by domain, with the site 0.
+    fn rows<'s>(&self, sites: &'s [Site], groups: &Groups) -> Vec<Row<'s>> {
+        let mut by_row: BTreeMap<(&str, u32), BTreeMap<usize, Totals>> = BTreeMap::new();
+        for ((site, class), totals) in groups.iter().filter(|(_, totals)| !totals.is_empty()) {
+            let key = (
+                domain_of(&sites[*site as usize]),
+                if self.per_stack { *site } else { 0 },
+            );
+            let classes = by_row.entry(key).or_default();
+            classes.entry(*class).or_default().add(totals);
+        }
+        let mut rows: Vec<_> = by_row.into_iter().collect();
+        if self.per_stack {
+            let bytes = |totals: &Totals| (totals.held.bytes.rounded(), totals.all.bytes.rounded());
+            rows.sort_by_key(|((_, site), classes)| (Reverse(bytes(&sum(classes))), *site));
+            rows.retain(|(_, classes)| self.request.large_enough(bytes(&sum(classes)).0));
+            rows.truncate(self.request.limit());
+        }
+        rows
+    }
+}
+
+/// Domain and site, and the totals of each class.
+type Row<'s> = ((&'s str, u32), BTreeMap<usize, Totals>);
+
+fn sum(classes: &BTreeMap<usize, Totals>) -> Totals {
+    let mut sum = Totals::default();
+    classes.values().for_each(|totals| sum.add(totals));
+    sum
 }
 
 #[cfg(test)]

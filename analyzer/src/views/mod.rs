@@ -34,7 +34,7 @@ use crate::report;
 use crate::series::Series;
 
 use filtered::Filtered;
-use table::{Column, Head, TableWriter, Value};
+use table::{Column, Estimated, Head, TableWriter, Value};
 
 /// What every view is asked.
 #[derive(Clone, Debug)]
@@ -141,7 +141,7 @@ fn head(
         trace: report::trace(&request.trace.name(), analysis),
         at_ns: since(start, analysis.at),
         filters: Shown::new(&request.filters, filter, start, request.top),
-        estimated: false,
+        estimated: Estimated::default(),
     }
 }
 

@@ -2,14 +2,20 @@
 //!
 //! One pass: whenever a domain holds more than ever before, the sites that changed since its last
 //! peak are noted. An event changes one site, so this costs a constant per event.
+//!
+//! In a sample the highest point is the one where the estimate is highest. What was held then is
+//! estimated for each stack, but has no interval: the moment was chosen by the same blocks that the
+//! estimate is made of, and an interval holds for a moment chosen without looking. The peak of the domain
+//! has one (`estimate::peak_interval`).
 
 use std::cmp::Reverse;
 use std::io::Write;
 
 use memleak_trace::Domain;
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks};
-use super::table::{Unit, Value};
+use super::table::{Estimated, Unit, Value};
 use super::{Request, replay, since, write_ranking};
 use crate::replay::{Allocation, Death, Observer, Sites};
 use crate::units::{show_count, show_duration};
@@ -17,10 +23,8 @@ use crate::units::{show_count, show_duration};
 /// What a site holds, and held at the peak of its domain.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
-    bytes: u64,
-    count: u64,
-    peak_bytes: u64,
-    peak_count: u64,
+    now: Amount,
+    peak: Amount,
     /// Changed since the peak was noted.
     changed: bool,
 }
@@ -28,7 +32,8 @@ struct Held {
 /// The peak of a domain.
 #[derive(Debug, Default)]
 struct Highest {
-    bytes: u64,
+    now: Amount,
+    peak: Amount,
     peak_bytes: u64,
     /// Timestamp of the event that brought it.
     at: i64,
@@ -38,6 +43,7 @@ struct Highest {
 /// Follows what sites hold.
 #[derive(Debug, Default)]
 struct Peaks {
+    scale: Scale,
     held: Vec<Held>,
     domains: [Highest; Domain::ALL.len()],
 }
@@ -58,17 +64,18 @@ impl Peaks {
     }
 
     fn add(&mut self, allocation: &Allocation, at: i64, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
         let (held, highest) = self.of(allocation.site, sites);
-        held.bytes += allocation.size;
-        held.count += u64::from(allocation.count);
-        highest.bytes += allocation.size;
-        if highest.bytes > highest.peak_bytes {
-            highest.peak_bytes = highest.bytes;
+        held.now.add(&amount);
+        highest.now.add(&amount);
+        let bytes = highest.now.bytes.rounded();
+        if bytes > highest.peak_bytes {
+            highest.peak = highest.now;
+            highest.peak_bytes = bytes;
             highest.at = at;
             for site in std::mem::take(&mut highest.changed) {
                 let held = &mut self.held[site as usize];
-                held.peak_bytes = held.bytes;
-                held.peak_count = held.count;
+                held.peak = held.now;
                 held.changed = false;
             }
         }
@@ -81,10 +88,10 @@ impl Observer for Peaks {
     }
 
     fn died(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
         let (held, highest) = self.of(allocation.site, sites);
-        held.bytes -= allocation.size;
-        held.count -= u64::from(allocation.count);
-        highest.bytes -= allocation.size;
+        held.now.remove(&amount);
+        highest.now.remove(&amount);
     }
 
     fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
@@ -94,15 +101,26 @@ impl Observer for Peaks {
 
 /// Runs the view.
 pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
-    let replayed = replay(request, Peaks::default(), false)?;
+    let peaks = Peaks {
+        scale: Scale::of(&request.trace)?,
+        ..Peaks::default()
+    };
+    let replayed = replay(request, peaks, false)?;
     let (analysis, peaks) = (&replayed.analysis, &replayed.observer);
     let start = analysis.recording.start();
     let sites = analysis.replay.sites().as_slice();
     let told = Domain::ALL.into_iter().filter_map(|domain| {
         let highest = &peaks.domains[domain as usize];
         (highest.peak_bytes > 0).then(|| {
+            let cells = Cells::new(&analysis.replay, highest.now.sizes);
+            let within = match cells.peak_interval(&highest.peak, &highest.now) {
+                Some((low, high)) => {
+                    format!(" ({} to {} at 99.9 %)", show_count(low), show_count(high))
+                }
+                None => String::new(),
+            };
             format!(
-                "{}: {} bytes {} after the start",
+                "{}: {} bytes{within} {} after the start",
                 domain.name(),
                 show_count(highest.peak_bytes),
                 show_duration(since(start, highest.at))
@@ -110,16 +128,20 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         })
     });
     let told: Vec<String> = told.collect();
-    let title = format!("who held memory at the highest point ({})", told.join("; "));
+    let mut title = format!("who held memory at the highest point ({})", told.join("; "));
+    if analysis.replay.estimates().is_some() {
+        title +=
+            "; of the heap it is where the estimate is highest: what stacks held then has no ±";
+    }
 
     let mut ranked: Vec<(usize, &Held)> = peaks
         .held
         .iter()
         .enumerate()
-        .filter(|(_, held)| held.peak_count > 0 || held.peak_bytes > 0)
-        .filter(|(_, held)| request.large_enough(held.peak_bytes))
+        .filter(|(_, held)| !held.peak.is_empty())
+        .filter(|(_, held)| request.large_enough(held.peak.bytes.rounded()))
         .collect();
-    ranked.sort_by_key(|(site, held)| (Reverse(held.peak_bytes), *site));
+    ranked.sort_by_key(|(site, held)| (Reverse(held.peak.bytes.rounded()), *site));
     let mut columns = vec![
         ("peak_at_ns", Unit::Nanoseconds),
         ("peak_bytes", Unit::Bytes),
@@ -135,20 +157,21 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         let site = &sites[site];
         let domain = site.op.domain().unwrap_or(Domain::Heap);
         let highest = &peaks.domains[domain as usize];
+        let bytes = held.peak.bytes.rounded();
         let mut row: Vec<Value> = vec![
             since(start, highest.at).into(),
-            held.peak_bytes.into(),
-            held.peak_count.into(),
-            (held.peak_bytes as f64 / highest.peak_bytes.max(1) as f64).into(),
-            held.bytes.into(),
-            held.count.into(),
+            bytes.into(),
+            held.peak.count.rounded().into(),
+            (bytes as f64 / highest.peak_bytes.max(1) as f64).into(),
         ];
+        row.extend(Cells::new(&analysis.replay, held.now.sizes).pair(&held.now));
         row.extend(stacks.cells(site));
         row.push(Value::Frames(stacks.frames(site.stack)));
         row
     });
     let rows = rows.collect();
-    let head = replayed.head(request, "peak", title);
+    let mut head = replayed.head(request, "peak", title);
+    head.estimated = Estimated::of(&analysis.replay, &["bytes", "count"], 1);
     write_ranking(request, &head, &columns, rows, out)
 }
 
@@ -193,7 +216,7 @@ mod tests {
             for (site, own) in sites.iter().zip(&peaks.held) {
                 let stack = site.stack.map_or(-1, |id| id.0);
                 let expected = best.1.get(&stack).copied().unwrap_or(0);
-                prop_assert_eq!(own.peak_bytes as i64, expected, "stack {}", stack);
+                prop_assert_eq!(own.peak.bytes.seen as i64, expected, "stack {}", stack);
             }
             prop_assert_eq!(peaks.domains[Domain::Heap as usize].peak_bytes as i64, best.0);
         }

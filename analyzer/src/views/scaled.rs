@@ -1,155 +1,189 @@
-//! Figures of groups, also where the trace is a sample: there each recorded heap block counts as those it
-//! stands for, and an interval says how sure that is (`estimate.rs`).
-
-use std::collections::HashMap;
+//! Sums over allocations, and what they say of the whole where the trace is a sample: there each
+//! recorded heap block counts as those it stands for, and an interval says how sure that is
+//! (`estimate.rs`). Mappings are never sampled, so their figures are exact.
 
 use memleak_trace::{Domain, TraceReader};
 
-use super::totals::Totals;
-use crate::estimate::{Interval, Sizes, Sum};
-use crate::replay::{Allocation, Death, Estimates, Observer, Sites};
+use super::table::Value;
+use crate::estimate::{Interval, Sampled, Sizes, Sum, difference, peak_interval};
+use crate::replay::{Allocation, Estimates, Replay, Sites};
 use crate::series::Series;
 
-/// Whether heap blocks of a trace were drawn by chance.
-pub fn is_sampled(trace: &Series) -> anyhow::Result<bool> {
-    let reader = TraceReader::open(&trace.first.path)?;
-    Ok(reader.header().selection.sampling.is_some())
-}
+/// How many allocations each one in a trace stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Scale(Option<Sampled>);
 
-/// How many recorded heap blocks of each size a site has: outstanding, and outstanding or freed. A
-/// block's weight follows from its size, so all sums do.
-#[derive(Debug, Default)]
-pub struct BlockCounts(HashMap<(u32, u64), (u64, u64)>);
-
-impl BlockCounts {
-    fn of(&mut self, allocation: &Allocation, sites: &Sites) -> Option<&mut (u64, u64)> {
-        let site = sites.as_slice().get(allocation.site as usize)?;
-        let key = (allocation.site, allocation.size);
-        (site.op.domain() == Some(Domain::Heap)).then(|| self.0.entry(key).or_default())
+impl Scale {
+    /// The scale of a trace, from its header.
+    pub fn of(trace: &Series) -> anyhow::Result<Scale> {
+        let reader = TraceReader::open(&trace.first.path)?;
+        Ok(Scale::new(reader.header().selection.sampling))
     }
 
-    pub fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
-        for allocation in outstanding {
-            if let Some((live, all)) = self.of(allocation, sites) {
-                *live += 1;
-                *all += 1;
+    pub fn new(sampling: Option<memleak_trace::selection::Sampling>) -> Scale {
+        Scale(sampling.map(Sampled::new))
+    }
+
+    /// What an allocation adds to a sum.
+    #[inline]
+    pub fn amount(&self, allocation: &Allocation, sites: &Sites) -> Amount {
+        let count = u64::from(allocation.count);
+        let Some(sampled) = self.0.as_ref().filter(|_| is_heap(allocation, sites)) else {
+            return Amount {
+                bytes: Sum::of(allocation.size, 1.0),
+                count: Sum::of(count, 1.0),
+                sizes: Sizes::NONE,
+            };
+        };
+        let weight = sampled.weight(allocation.size);
+        let mut sizes = Sizes::NONE;
+        sizes.include(allocation.size);
+        Amount {
+            bytes: Sum::of(allocation.size, weight),
+            count: Sum::of(count, weight),
+            sizes,
+        }
+    }
+}
+
+fn is_heap(allocation: &Allocation, sites: &Sites) -> bool {
+    let site = sites.as_slice().get(allocation.site as usize);
+    site.is_some_and(|site| site.op.domain() == Some(Domain::Heap))
+}
+
+/// Bytes and number of some allocations.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Amount {
+    pub bytes: Sum,
+    pub count: Sum,
+    /// Of the sampled blocks among them, also of those taken back.
+    pub sizes: Sizes,
+}
+
+impl Default for Amount {
+    fn default() -> Self {
+        Amount {
+            bytes: Sum::default(),
+            count: Sum::default(),
+            sizes: Sizes::NONE,
+        }
+    }
+}
+
+impl Amount {
+    #[inline]
+    pub fn add(&mut self, other: &Amount) {
+        self.bytes.add(other.bytes);
+        self.count.add(other.count);
+        self.sizes.merge(other.sizes);
+    }
+
+    /// Takes back what was added before.
+    #[inline]
+    pub fn remove(&mut self, other: &Amount) {
+        self.bytes.remove(other.bytes);
+        self.count.remove(other.count);
+        if self.count.seen == 0 {
+            // What rounding has left.
+            for sum in [&mut self.bytes, &mut self.count] {
+                (sum.missed, sum.variance) = (0.0, 0.0);
             }
         }
     }
 
-    /// Site, size, and the figures of its blocks of that size.
-    pub fn figures<'a>(
-        &'a self,
-        estimates: &'a Estimates,
-    ) -> impl Iterator<Item = (u32, u64, Figures)> + 'a {
-        let counts = self.0.iter().filter(|(_, (_, all))| *all > 0);
-        counts.map(|((site, size), (live, all))| {
-            let weight = estimates.sampled().weight(*size);
-            let (bytes, count) = (Sum::of(*size as f64, weight), Sum::of(1.0, weight));
-            let mut sizes = Sizes::NONE;
-            sizes.include(*size);
-            let figures = Figures {
-                bytes: times(bytes, *live),
-                count: times(count, *live),
-                total_bytes: times(bytes, *all),
-                total_count: times(count, *all),
-                sampled: Some(sizes),
-            };
-            (*site, *size, figures)
-        })
+    /// What is left of this after `other`, which was a part of it.
+    pub fn without(mut self, other: &Amount) -> Amount {
+        self.remove(other);
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.bytes.seen == 0 && self.count.seen == 0
     }
 }
 
-impl Observer for BlockCounts {
-    fn died(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
-        if let Some((_, all)) = self.of(allocation, sites) {
-            *all += 1;
+/// Makes cells of the amounts in a row: figures, with intervals where they are estimates.
+#[derive(Clone, Copy)]
+pub struct Cells<'a> {
+    estimates: Option<&'a Estimates>,
+    /// Of all sampled blocks that the row is about: one that a figure lacks may be as large. None: no
+    /// sampled blocks, so figures are exact.
+    sizes: Sizes,
+    /// The least size that a block of the row can have.
+    least: u64,
+}
+
+impl<'a> Cells<'a> {
+    pub fn new(replay: &'a Replay, sizes: Sizes) -> Cells<'a> {
+        Cells::of_class(replay, sizes, 0)
+    }
+
+    /// Of a row about blocks of at least so many bytes.
+    pub fn of_class(replay: &'a Replay, sizes: Sizes, least: u64) -> Cells<'a> {
+        Cells {
+            estimates: replay.estimates(),
+            sizes,
+            least,
         }
     }
 
-    fn revived(&mut self, allocation: &Allocation, _: Death, sites: &Sites) {
-        if let Some((_, all)) = self.of(allocation, sites) {
-            *all -= 1;
+    fn sampled(&self) -> Option<&'a Estimates> {
+        self.estimates.filter(|_| self.sizes != Sizes::NONE)
+    }
+
+    /// 99.9 % interval of the bytes.
+    pub fn bytes_interval(&self, amount: &Amount) -> Interval {
+        match self.sampled() {
+            Some(estimates) => amount
+                .bytes
+                .interval(&estimates.sampled().bytes(self.sizes)),
+            None => (amount.bytes.seen, amount.bytes.seen),
         }
+    }
+
+    /// 99.9 % interval of the count.
+    pub fn count_interval(&self, amount: &Amount) -> Interval {
+        match self.sampled() {
+            Some(estimates) => {
+                let mut sizes = estimates.heap().sizes;
+                sizes.smallest = sizes.smallest.max(self.least);
+                let range = estimates.sampled().count(sizes);
+                amount.count.interval(&range)
+            }
+            None => (amount.count.seen, amount.count.seen),
+        }
+    }
+
+    /// 99.9 % interval of the most bytes held, from what was held where the estimate was highest, and
+    /// what is now.
+    pub fn peak_interval(&self, peak: &Amount, now: &Amount) -> Option<Interval> {
+        let range = self.sampled()?.sampled().bytes(self.sizes);
+        Some(peak_interval(&peak.bytes, &now.bytes, &range))
+    }
+
+    pub fn bytes(&self, amount: &Amount) -> Value {
+        Value::Estimate(amount.bytes.rounded(), self.bytes_interval(amount))
+    }
+
+    pub fn count(&self, amount: &Amount) -> Value {
+        Value::Estimate(amount.count.rounded(), self.count_interval(amount))
+    }
+
+    /// Bytes and count.
+    pub fn pair(&self, amount: &Amount) -> [Value; 2] {
+        [self.bytes(amount), self.count(amount)]
     }
 }
 
-fn times(sum: Sum, count: u64) -> Sum {
-    let count = count as f64;
-    Sum {
-        seen: sum.seen * count,
-        missed: sum.missed * count,
-        variance: sum.variance * count,
-    }
-}
-
-/// The figures of a group, estimated where its blocks are a sample.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
-    bytes: Sum,
-    count: Sum,
-    total_bytes: Sum,
-    total_count: Sum,
-    /// Of the recorded blocks; `None`: the figures are exact.
-    sampled: Option<Sizes>,
-}
-
-impl From<&Totals> for Figures {
-    fn from(totals: &Totals) -> Self {
-        let exact = |figure: u64| Sum::of(figure as f64, 1.0);
-        Figures {
-            bytes: exact(totals.bytes),
-            count: exact(totals.count),
-            total_bytes: exact(totals.total_bytes),
-            total_count: exact(totals.total_count),
-            sampled: None,
-        }
-    }
-}
-
-impl Figures {
-    pub fn add(&mut self, other: &Figures) {
-        self.bytes.add(other.bytes);
-        self.count.add(other.count);
-        self.total_bytes.add(other.total_bytes);
-        self.total_count.add(other.total_count);
-        if let Some(sizes) = other.sampled {
-            let own = self.sampled.get_or_insert(Sizes::NONE);
-            own.include(sizes.smallest);
-            own.include(sizes.largest);
-        }
-    }
-
-    /// The figures as whole numbers.
-    pub fn totals(&self) -> Totals {
-        Totals {
-            bytes: self.bytes.rounded(),
-            count: self.count.rounded(),
-            total_bytes: self.total_bytes.rounded(),
-            total_count: self.total_count.rounded(),
-        }
-    }
-
-    /// Intervals of bytes, count, total bytes and total count that hold at 99.9 %; of exact figures they
-    /// have no width.
-    pub fn intervals(&self, estimates: Option<&Estimates>) -> [Interval; 4] {
-        let totals = self.totals();
-        let Some((sizes, estimates)) = self.sampled.zip(estimates) else {
-            let figures = [
-                totals.bytes,
-                totals.count,
-                totals.total_bytes,
-                totals.total_count,
-            ];
-            return figures.map(|figure| (figure, figure));
-        };
-        let bytes = estimates.sampled().bytes(sizes);
-        let count = estimates.sampled().count(estimates.heap().sizes);
-        [
-            self.bytes.interval(&bytes),
-            self.count.interval(&count),
-            self.total_bytes.interval(&bytes),
-            self.total_count.interval(&count),
-        ]
-    }
+/// Intervals of the differences of two amounts of different blocks, in bytes and in count; each amount
+/// with the cells of its row.
+pub fn differences(amount: (&Amount, Cells), less: (&Amount, Cells)) -> [(i64, i64); 2] {
+    let bytes =
+        |(amount, cells): (&Amount, Cells)| (amount.bytes.rounded(), cells.bytes_interval(amount));
+    let count =
+        |(amount, cells): (&Amount, Cells)| (amount.count.rounded(), cells.count_interval(amount));
+    [
+        difference(bytes(amount), bytes(less)),
+        difference(count(amount), count(less)),
+    ]
 }

@@ -1,20 +1,22 @@
 //! `series INTERVAL COUNT`: what memleak would have printed while the program ran.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use memleak_trace::Description;
 
 use crate::analysis::{Analysis, survey};
 use crate::cli::Format;
+use crate::estimate::Sizes;
 use crate::filter;
 use crate::recording::Recording;
 use crate::replay::Replay;
 use crate::report::text;
 use crate::source::Source;
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks};
-use super::table::{Column, TableWriter, Unit, Value};
-use super::totals::{SiteTotals, Totals};
+use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::{Request, head, since, warn_if_incomplete};
 
 /// How often, and at most how many times.
@@ -44,12 +46,16 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
         replay: Replay::observed_by((), request.filters.needs_threads()),
         at: end,
     };
+    let sampling = analysis.header.selection.sampling;
+    analysis.replay.set_sampling(sampling);
+    let scale = Scale::new(sampling);
     warn_if_incomplete(&request.trace.name(), &analysis);
     let title = format!(
         "outstanding every {}",
         crate::units::show_duration(every.interval.unsigned_abs())
     );
-    let head = head(request, &analysis, &filter, "series", title);
+    let mut head = head(request, &analysis, &filter, "series", title);
+    head.estimated = Estimated::of(&analysis.replay, &["bytes", "count"], 0);
     let mut columns: Vec<Column> = vec![
         ("at_ns", Unit::Nanoseconds),
         ("bytes", Unit::Bytes),
@@ -84,7 +90,7 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
             };
             while let Some(moment) = next.filter(|moment| event.ts > *moment) {
                 analysis.at = moment;
-                print(request, &analysis, &filter, &mut writer)?;
+                print(request, &analysis, &filter, &scale, &mut writer)?;
                 next = moments.next();
             }
             analysis.replay.event(&event);
@@ -92,7 +98,7 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
     }
     while let Some(moment) = next {
         analysis.at = moment;
-        print(request, &analysis, &filter, &mut writer)?;
+        print(request, &analysis, &filter, &scale, &mut writer)?;
         next = moments.next();
     }
     match writer {
@@ -111,18 +117,20 @@ fn print(
     request: &Request,
     analysis: &Analysis,
     filter: &filter::Filter,
+    scale: &Scale,
     writer: &mut Writer,
 ) -> anyhow::Result<()> {
-    let mut totals = SiteTotals::default();
-    totals.add_outstanding(&filter.outstanding_of(&analysis.replay, analysis.at));
-    let mut ranked: Vec<(u32, Totals)> = totals
-        .iter()
-        .map(|(site, totals)| (site, *totals))
-        .collect();
-    ranked.retain(|(_, totals)| request.large_enough(totals.bytes));
-    ranked.sort_by_key(|(site, totals)| (std::cmp::Reverse(totals.bytes), *site));
+    let replay = &analysis.replay;
+    let mut held: BTreeMap<u32, Amount> = BTreeMap::new();
+    for allocation in filter.outstanding_of(replay, analysis.at) {
+        let amount = scale.amount(&allocation, replay.sites());
+        held.entry(allocation.site).or_default().add(&amount);
+    }
+    let mut ranked: Vec<(u32, Amount)> = held.into_iter().collect();
+    ranked.retain(|(_, amount)| request.large_enough(amount.bytes.rounded()));
+    ranked.sort_by_key(|(site, amount)| (std::cmp::Reverse(amount.bytes.rounded()), *site));
     ranked.truncate(request.limit());
-    let sites = analysis.replay.sites().as_slice();
+    let sites = replay.sites().as_slice();
     let mut stacks = Stacks::new(analysis);
     match writer {
         Writer::Text(out) => {
@@ -133,11 +141,12 @@ fn print(
                 "[{hour:02}:{minute:02}:{second:02}] Top {} stacks with outstanding allocations:",
                 ranked.len()
             )?;
-            for (site, totals) in &ranked {
+            for (site, amount) in &ranked {
                 writeln!(
                     out,
                     "\t{} bytes in {} allocations from stack",
-                    totals.bytes, totals.count
+                    amount.bytes.rounded(),
+                    amount.count.rounded()
                 )?;
                 let frames = stacks.frames(sites[*site as usize].stack);
                 let mut index = 0;
@@ -145,17 +154,22 @@ fn print(
                     writeln!(out, "\t{}", text::frame(frame, index))?;
                     index += usize::from(!frame.inlined);
                 }
+                if amount.sizes != Sizes::NONE {
+                    let (low, high) = Cells::new(replay, amount.sizes).bytes_interval(amount);
+                    writeln!(
+                        out,
+                        "\t      estimated from {} sampled: {low} to {high} bytes at 99.9 %",
+                        amount.count.seen
+                    )?;
+                }
             }
         }
         Writer::Table(table) => {
             let start = analysis.recording.start();
-            for (site, totals) in &ranked {
+            for (site, amount) in &ranked {
                 let site = &sites[*site as usize];
-                let mut row: Vec<Value> = vec![
-                    since(start, analysis.at).into(),
-                    totals.bytes.into(),
-                    totals.count.into(),
-                ];
+                let mut row: Vec<Value> = vec![since(start, analysis.at).into()];
+                row.extend(Cells::new(replay, amount.sizes).pair(amount));
                 row.extend(stacks.cells(site));
                 row.push(Value::Frames(stacks.frames(site.stack)));
                 table.row(&row)?;

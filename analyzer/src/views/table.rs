@@ -6,7 +6,9 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::cli::Format;
+use crate::estimate::Interval;
 use crate::filter::Shown;
+use crate::replay::Replay;
 use crate::report::{Frame, Trace, text};
 use crate::units::{show_count, show_duration};
 
@@ -42,6 +44,10 @@ pub enum Value {
     Real(f64),
     Text(String),
     Frames(Rc<Vec<Frame>>),
+    /// A figure that may be an estimate, and its 99.9 % interval.
+    Estimate(u64, Interval),
+    /// A difference of such figures.
+    Difference(i64, (i64, i64)),
 }
 
 impl From<u64> for Value {
@@ -96,14 +102,54 @@ pub struct Head {
     /// The moment, nanoseconds since the start.
     pub at_ns: u64,
     pub filters: Shown,
-    /// Whether figures of a sample are estimates of the whole.
-    pub estimated: bool,
+    pub estimated: Estimated,
+}
+
+/// The columns whose figures are estimates, because the trace is a sample; none otherwise. JSON and CSV
+/// have the ends of the intervals beside them, as `…_low` and `…_high`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Estimated {
+    pub columns: &'static [&'static str],
+    /// So many of them, the first ones, have a ± as text.
+    pub in_text: usize,
+}
+
+impl Estimated {
+    /// Of these columns, if the trace is a sample.
+    pub fn of(replay: &Replay, columns: &'static [&'static str], in_text: usize) -> Estimated {
+        match replay.estimates() {
+            Some(_) => Estimated { columns, in_text },
+            None => Estimated::default(),
+        }
+    }
+
+    fn has(&self, name: &str, format: Format) -> bool {
+        let columns = match format {
+            Format::Text => &self.columns[..self.in_text],
+            _ => self.columns,
+        };
+        columns.contains(&name)
+    }
+
+    /// The ends of an estimate's interval, with the ends of their columns' names.
+    fn ends(&self, name: &str, cell: &Value) -> Option<[(&'static str, Value); 2]> {
+        if !self.columns.contains(&name) {
+            return None;
+        }
+        let (low, high) = match cell {
+            Value::Estimate(_, (low, high)) => ((*low).into(), (*high).into()),
+            Value::Difference(_, (low, high)) => ((*low).into(), (*high).into()),
+            _ => (Value::Null, Value::Null),
+        };
+        Some([("_low", low), ("_high", high)])
+    }
 }
 
 /// Writes a table.
 pub struct TableWriter<'a> {
     format: Format,
     columns: &'a [Column],
+    estimated: Estimated,
     out: &'a mut dyn Write,
     rows: u64,
 }
@@ -119,11 +165,21 @@ impl<'a> TableWriter<'a> {
         match format {
             Format::Text => text_head(head, columns, out)?,
             Format::Json => json_head(head, out)?,
-            Format::Csv => csv_line(columns.iter().map(|(name, _)| (*name).into()), out)?,
+            Format::Csv => {
+                let names = columns.iter().flat_map(|(name, _)| {
+                    let ends = match head.estimated.has(name, format) {
+                        true => &["", "_low", "_high"][..],
+                        false => &[""],
+                    };
+                    ends.iter().map(move |end| format!("{name}{end}"))
+                });
+                csv_line(names, out)?;
+            }
         }
         Ok(TableWriter {
             format,
             columns,
+            estimated: head.estimated,
             out,
             rows: 0,
         })
@@ -135,7 +191,16 @@ impl<'a> TableWriter<'a> {
         match self.format {
             Format::Text => self.text_row(cells)?,
             Format::Json => self.json_row(cells)?,
-            Format::Csv => csv_line(cells.iter().map(csv_cell), self.out)?,
+            Format::Csv => {
+                let estimated = self.estimated;
+                let named = self.columns.iter().zip(cells);
+                let cells = named.flat_map(|((name, _), cell)| {
+                    let ends = estimated.ends(name, cell).into_iter().flatten();
+                    let ends = ends.map(|(_, end)| csv_cell(&end));
+                    std::iter::once(csv_cell(cell)).chain(ends)
+                });
+                csv_line(cells, self.out)?;
+            }
         }
         self.rows += 1;
         Ok(())
@@ -168,6 +233,9 @@ impl<'a> TableWriter<'a> {
             .filter(|((_, unit), _)| *unit != Unit::Frames)
         {
             align(&mut line, &text_cell(*unit, cell), name, *unit);
+            if self.estimated.has(name, self.format) {
+                line += &format!("{:<ERROR_WIDTH$}  ", error(cell));
+            }
         }
         writeln!(self.out, "{}", line.trim_end())?;
         for (_, cell) in visible {
@@ -196,18 +264,27 @@ impl<'a> TableWriter<'a> {
         for (index, ((name, _), cell)) in self.columns.iter().zip(cells).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(self.out, "{separator}\"{name}\": ")?;
-            match cell {
-                Value::Null => write!(self.out, "null")?,
-                Value::Unsigned(value) => write!(self.out, "{value}")?,
-                Value::Signed(value) => write!(self.out, "{value}")?,
-                Value::Real(value) => json(value, self.out)?,
-                Value::Text(value) => json(value, self.out)?,
-                Value::Frames(frames) => json(&**frames, self.out)?,
+            json_cell(cell, self.out)?;
+            for (end, value) in self.estimated.ends(name, cell).into_iter().flatten() {
+                write!(self.out, ", \"{name}{end}\": ")?;
+                json_cell(&value, self.out)?;
             }
         }
         write!(self.out, "}}")?;
         Ok(())
     }
+}
+
+fn json_cell(cell: &Value, out: &mut dyn Write) -> anyhow::Result<()> {
+    match cell {
+        Value::Null => write!(out, "null")?,
+        Value::Unsigned(value) | Value::Estimate(value, _) => write!(out, "{value}")?,
+        Value::Signed(value) | Value::Difference(value, _) => write!(out, "{value}")?,
+        Value::Real(value) => json(value, out)?,
+        Value::Text(value) => json(value, out)?,
+        Value::Frames(frames) => json(&**frames, out)?,
+    }
+    Ok(())
 }
 
 fn json(value: &impl Serialize, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -246,16 +323,16 @@ fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Re
         show_count(trace.events),
         show_duration(trace.duration_ns)
     )?;
-    if trace.selection.sampling.is_some() {
-        let figures = match head.estimated {
-            true => {
-                "figures of the heap are estimates of the whole; the truth lies within ± of them at 99.9 %"
-            }
-            false => {
-                "these figures are of the recorded sample, not of the whole; top and the report without a subcommand estimate the whole"
-            }
-        };
-        writeln!(out, "sampled: {figures}")?;
+    if !head.estimated.columns.is_empty() {
+        writeln!(
+            out,
+            "sampled: figures of the heap are estimates of the whole; the truth lies within ± of them at 99.9 %"
+        )?;
+    } else if trace.selection.sampling.is_some() {
+        writeln!(
+            out,
+            "sampled: these are the recorded ones, each as it was; of those left out nothing is known but their sums, which the other views estimate"
+        )?;
     }
     writeln!(out, "{}", head.title)?;
     let filters = head.filters.words();
@@ -265,6 +342,9 @@ fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Re
     let mut line = String::new();
     for (name, unit) in columns.iter().filter(|(_, unit)| *unit != Unit::Frames) {
         align(&mut line, &title(name), name, *unit);
+        if head.estimated.has(name, Format::Text) {
+            line += &" ".repeat(ERROR_WIDTH + 2);
+        }
     }
     writeln!(out, "\n{}", line.trim_end())?;
     Ok(())
@@ -273,6 +353,22 @@ fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Re
 /// A column's name for people: units are told in the cells.
 fn title(name: &str) -> String {
     name.trim_end_matches("_ns").replace('_', " ")
+}
+
+/// Columns of text that a ± takes.
+const ERROR_WIDTH: usize = 11;
+
+/// `± 1,234`: the farther end of the interval. Empty where the figure is exact.
+fn error(cell: &Value) -> String {
+    let error = match cell {
+        Value::Estimate(figure, (low, high)) => figure.abs_diff(*low).max(figure.abs_diff(*high)),
+        Value::Difference(figure, (low, high)) => figure.abs_diff(*low).max(figure.abs_diff(*high)),
+        _ => 0,
+    };
+    match error {
+        0 => String::new(),
+        error => format!("± {}", show_count(error)),
+    }
 }
 
 /// Appends a cell in its column's width: numbers to the right, names to the left.
@@ -299,8 +395,8 @@ fn text_cell(unit: Unit, cell: &Value) -> String {
         (Unit::Number, Value::Signed(value)) => value.to_string(),
         (Unit::Share, Value::Real(share)) => format!("{:.1} %", share * 100.0),
         (Unit::BytesPerSecond, Value::Real(rate)) => format!("{rate:+.1} B/s"),
-        (_, Value::Unsigned(value)) => show_count(*value),
-        (_, Value::Signed(value)) => signed(*value),
+        (_, Value::Unsigned(value) | Value::Estimate(value, _)) => show_count(*value),
+        (_, Value::Signed(value) | Value::Difference(value, _)) => signed(*value),
         (_, Value::Real(value)) => format!("{value:.3}"),
         (_, Value::Text(text)) => text.clone(),
         (_, Value::Null) => "-".to_owned(),
@@ -311,8 +407,8 @@ fn text_cell(unit: Unit, cell: &Value) -> String {
 fn csv_cell(cell: &Value) -> String {
     match cell {
         Value::Null => String::new(),
-        Value::Unsigned(value) => value.to_string(),
-        Value::Signed(value) => value.to_string(),
+        Value::Unsigned(value) | Value::Estimate(value, _) => value.to_string(),
+        Value::Signed(value) | Value::Difference(value, _) => value.to_string(),
         Value::Real(value) => value.to_string(),
         Value::Text(text) => text.clone(),
         Value::Frames(frames) => {

@@ -6,10 +6,10 @@ use std::io::Write;
 
 use memleak_trace::op::{Domain, Effect};
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks};
-use super::table::{Unit, Value};
-use super::totals::Totals;
-use super::{Request, replay, write_ranking};
+use super::table::{Estimated, Unit, Value};
+use super::{Request, write_ranking};
 use crate::filter::lifetime;
 use crate::replay::{Allocation, Death, Observer, Sites};
 use crate::units::show_duration;
@@ -29,11 +29,12 @@ struct Temporary {
     within: Within,
     /// Each thread's latest allocation: a pool's block may lie where a heap block begins.
     latest: HashMap<(i32, i32), (Option<Domain>, u64)>,
-    sites: Vec<(Totals, Totals)>,
+    scale: Scale,
+    sites: Vec<(Amount, Amount)>,
 }
 
 impl Temporary {
-    fn of(&mut self, site: u32) -> &mut (Totals, Totals) {
+    fn of(&mut self, site: u32) -> &mut (Amount, Amount) {
         let index = site as usize;
         if index >= self.sites.len() {
             self.sites.resize(index + 1, Default::default());
@@ -61,50 +62,62 @@ impl Observer for Temporary {
             self.latest
                 .insert((site.pid, site.tid), (site.op.domain(), allocation.addr));
         }
-        self.of(allocation.site).0.freed(allocation);
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation.site).0.add(&amount);
     }
 
     fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
         if self.is_temporary(allocation, death, sites) {
-            self.of(allocation.site).1.freed(allocation);
+            let amount = self.scale.amount(allocation, sites);
+            self.of(allocation.site).1.add(&amount);
         }
     }
 
     fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
         if self.is_temporary(allocation, death, sites) {
-            self.of(allocation.site).1.not_freed(allocation);
+            let amount = self.scale.amount(allocation, sites);
+            self.of(allocation.site).1.remove(&amount);
         }
     }
 }
+
+const ESTIMATED: &[&str] = &[
+    "temporary_count",
+    "temporary_bytes",
+    "total_count",
+    "total_bytes",
+];
 
 /// Runs the view.
 pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Result<()> {
     let temporary = Temporary {
         within,
         latest: HashMap::new(),
+        scale: Scale::of(&request.trace)?,
         sites: Vec::new(),
     };
-    let replayed = replay(request, temporary, within == Within::NextAllocation)?;
-    let sites = replayed.analysis.replay.sites().as_slice();
+    let replayed = super::replay(request, temporary, within == Within::NextAllocation)?;
+    let replay = &replayed.analysis.replay;
+    let sites = replay.sites().as_slice();
     // Threads were told apart only to know their order.
-    let mut groups: HashMap<_, (u32, Totals, Totals)> = HashMap::new();
+    let mut groups: HashMap<_, (u32, Amount, Amount)> = HashMap::new();
     for (index, (all, temporary)) in replayed.observer.sites.iter().enumerate() {
         let site = &sites[index];
         let group = groups.entry((site.stack, site.op, site.pid)).or_insert((
             index as u32,
-            Totals::default(),
-            Totals::default(),
+            Amount::default(),
+            Amount::default(),
         ));
         group.1.add(all);
         group.2.add(temporary);
     }
     let mut groups: Vec<_> = groups.into_values().collect();
     groups.retain(|(_, _, temporary)| {
-        temporary.total_count > 0 && request.large_enough(temporary.total_bytes)
+        temporary.count.seen > 0 && request.large_enough(temporary.bytes.rounded())
     });
     groups.sort_by_key(|(site, _, temporary)| {
         (
-            Reverse((temporary.total_count, temporary.total_bytes)),
+            Reverse((temporary.count.rounded(), temporary.bytes.rounded())),
             *site,
         )
     });
@@ -120,12 +133,13 @@ pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Re
     let mut stacks = Stacks::new(&replayed.analysis);
     let rows = groups.iter().map(|(site, all, temporary)| {
         let site = &sites[*site as usize];
+        let cells = Cells::new(replay, all.sizes);
         let mut row: Vec<Value> = vec![
-            temporary.total_count.into(),
-            temporary.total_bytes.into(),
-            all.total_count.into(),
-            all.total_bytes.into(),
-            (temporary.total_count as f64 / all.total_count.max(1) as f64).into(),
+            cells.count(temporary),
+            cells.bytes(temporary),
+            cells.count(all),
+            cells.bytes(all),
+            (temporary.count.estimate() / all.count.estimate().max(1.0)).into(),
         ];
         row.extend(stacks.cells(site));
         row.push(Value::Frames(stacks.frames(site.stack)));
@@ -138,6 +152,7 @@ pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Re
         }
         Within::Time(time) => format!("allocations freed within {}", show_duration(time)),
     };
-    let head = replayed.head(request, "temporary", title);
+    let mut head = replayed.head(request, "temporary", title);
+    head.estimated = Estimated::of(replay, ESTIMATED, 2);
     write_ranking(request, &head, &columns, rows, out)
 }

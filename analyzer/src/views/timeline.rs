@@ -7,8 +7,9 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks, domain_of};
-use super::table::{Column, TableWriter, Unit, Value};
+use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::{Request, head, replay_with, since};
 use crate::analysis::survey;
 use crate::filter::{self, Span};
@@ -16,28 +17,21 @@ use crate::replay::{Allocation, Death, Observer, Sites};
 use crate::units::show_duration;
 
 /// What changed in a bucket.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Change {
-    pub allocated_bytes: u64,
-    pub allocated_count: u64,
-    pub freed_bytes: u64,
-    pub freed_count: u64,
+    allocated: Amount,
+    freed: Amount,
 }
 
 impl Change {
     fn add(&mut self, other: &Change) {
-        self.allocated_bytes += other.allocated_bytes;
-        self.allocated_count += other.allocated_count;
-        self.freed_bytes += other.freed_bytes;
-        self.freed_count += other.freed_count;
+        self.allocated.add(&other.allocated);
+        self.freed.add(&other.freed);
     }
 
-    /// Bytes and allocations that are left of what was allocated.
-    fn held(&self) -> (u64, u64) {
-        (
-            self.allocated_bytes.saturating_sub(self.freed_bytes),
-            self.allocated_count.saturating_sub(self.freed_count),
-        )
+    /// What is left of what was allocated.
+    fn held(&self) -> Amount {
+        self.allocated.without(&self.freed)
     }
 }
 
@@ -46,16 +40,18 @@ impl Change {
 pub struct Buckets {
     /// The axis begins at the first edge; bucket n ends at edge n, inclusive.
     edges: Vec<i64>,
+    scale: Scale,
     changes: BTreeMap<(u32, usize), Change>,
 }
 
 impl Buckets {
     /// `count` buckets of equal width (to the nanosecond) between two moments.
-    pub fn new(from: i64, to: i64, count: u32) -> Buckets {
+    pub fn new(from: i64, to: i64, count: u32, scale: Scale) -> Buckets {
         let span = i128::from(to - from);
         let edge = |index: u32| from + (span * i128::from(index) / i128::from(count)) as i64;
         Buckets {
             edges: (0..=count).map(edge).collect(),
+            scale,
             changes: BTreeMap::new(),
         }
     }
@@ -67,29 +63,28 @@ impl Buckets {
         self.changes.entry((site, bucket)).or_default()
     }
 
-    fn allocated(&mut self, allocation: &Allocation) {
+    fn allocated(&mut self, allocation: &Allocation, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
         let change = self.of(allocation.site, allocation.born);
-        change.allocated_bytes += allocation.size;
-        change.allocated_count += u64::from(allocation.count);
+        change.allocated.add(&amount);
     }
 }
 
 impl Observer for Buckets {
-    fn died(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
-        self.allocated(allocation);
+    fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        self.allocated(allocation, sites);
+        let amount = self.scale.amount(allocation, sites);
         // Where clocks differ, a block must not die before it is born.
         let change = self.of(allocation.site, death.at.max(allocation.born));
-        change.freed_bytes += allocation.size;
-        change.freed_count += u64::from(allocation.count);
+        change.freed.add(&amount);
     }
 
-    fn revived(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
+    fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
         let change = self.of(allocation.site, allocation.born);
-        change.allocated_bytes -= allocation.size;
-        change.allocated_count -= u64::from(allocation.count);
+        change.allocated.remove(&amount);
         let change = self.of(allocation.site, death.at.max(allocation.born));
-        change.freed_bytes -= allocation.size;
-        change.freed_count -= u64::from(allocation.count);
+        change.freed.remove(&amount);
     }
 }
 
@@ -104,6 +99,15 @@ const TIMES: [Column; 8] = [
     ("freed_count", Unit::Count),
 ];
 
+const ESTIMATED: &[&str] = &[
+    "bytes",
+    "count",
+    "allocated_bytes",
+    "allocated_count",
+    "freed_bytes",
+    "freed_count",
+];
+
 /// Runs the view.
 pub fn run(
     request: &Request,
@@ -116,10 +120,11 @@ pub fn run(
     let (start, end) = (recording.start(), recording.end());
     let from = filter.from.take().unwrap_or(start);
     let to = Span { start, end }.at(request.filters.to.unwrap_or_default())?;
-    let buckets = Buckets::new(from, to, count);
+    let buckets = Buckets::new(from, to, count, Scale::of(&request.trace)?);
     let mut replayed = replay_with(&request.trace, request, filter, buckets, false)?;
     for allocation in replayed.outstanding() {
-        replayed.observer.allocated(&allocation);
+        let sites = replayed.analysis.replay.sites();
+        replayed.observer.allocated(&allocation, sites);
     }
     let (analysis, buckets) = (&replayed.analysis, &replayed.observer);
 
@@ -138,8 +143,9 @@ pub fn run(
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
     if per_stack {
-        rows.sort_by_key(|((_, site), changes)| (Reverse(held(changes).0), *site));
-        rows.retain(|(_, changes)| request.large_enough(held(changes).0));
+        let bytes = |changes: &[Change]| sum(changes).held().bytes.rounded();
+        rows.sort_by_key(|((_, site), changes)| (Reverse(bytes(changes)), *site));
+        rows.retain(|(_, changes)| request.large_enough(bytes(changes)));
         rows.truncate(request.limit());
     }
 
@@ -159,23 +165,21 @@ pub fn run(
     let mut head = head(request, analysis, &replayed.filter, "timeline", title);
     head.filters.from_is_range = true;
     head.filters.from_ns = request.filters.from.map(|_| since(start, from));
+    head.estimated = Estimated::of(&analysis.replay, ESTIMATED, 1);
     let mut table = TableWriter::begin(request.format, &head, &columns, out)?;
     for ((domain, site), changes) in &rows {
+        let cells = Cells::new(&analysis.replay, sum(changes).allocated.sizes);
         let mut so_far = changes[0];
         for bucket in 1..changes.len() {
             let change = changes[bucket];
             so_far.add(&change);
-            let (bytes, live) = so_far.held();
             let mut row: Vec<Value> = vec![
                 since(start, buckets.edges[bucket - 1]).into(),
                 since(start, buckets.edges[bucket]).into(),
-                bytes.into(),
-                live.into(),
-                change.allocated_bytes.into(),
-                change.allocated_count.into(),
-                change.freed_bytes.into(),
-                change.freed_count.into(),
             ];
+            for amount in [&so_far.held(), &change.allocated, &change.freed] {
+                row.extend(cells.pair(amount));
+            }
             if per_stack {
                 let site = &sites[*site as usize];
                 row.extend(stacks.cells(site));
@@ -196,11 +200,10 @@ pub fn run(
     table.finish()
 }
 
-/// Bytes and allocations held after these changes.
-fn held(changes: &[Change]) -> (u64, u64) {
+fn sum(changes: &[Change]) -> Change {
     let mut sum = Change::default();
     changes.iter().for_each(|change| sum.add(change));
-    sum.held()
+    sum
 }
 
 #[cfg(test)]
@@ -215,9 +218,9 @@ mod tests {
         #[test]
         fn buckets_hold_what_lives(steps in steps(), count in 1..50_u32) {
             let end: i64 = steps.iter().map(|step| step.3).sum();
-            let (replay, mut buckets, lives, _) = replayed(&steps, Buckets::new(0, end, count));
+            let (replay, mut buckets, lives, _) = replayed(&steps, Buckets::new(0, end, count, Scale::default()));
             for allocation in replay.outstanding() {
-                buckets.allocated(&allocation);
+                buckets.allocated(&allocation, replay.sites());
             }
             for (index, site) in replay.sites().as_slice().iter().enumerate() {
                 let stack = site.stack.map_or(-1, |id| id.0);
@@ -233,7 +236,8 @@ mod tests {
                         *of == stack && *born <= edge && died.is_none_or(|died| died > edge)
                     });
                     let expected = live.fold((0, 0), |(bytes, count), life| (bytes + life.1, count + 1));
-                    prop_assert_eq!(held(&changes[..=bucket]), expected);
+                    let held = sum(&changes[..=bucket]).held();
+                    prop_assert_eq!((held.bytes.seen, held.count.seen), expected);
                 }
             }
         }

@@ -5,18 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::rc::Rc;
 
-use memleak_trace::Domain;
-
 use super::histogram::{Classes, SizeTotals};
-use super::scaled::{BlockCounts, Figures, is_sampled};
+use super::scaled::{Cells, Scale};
 use super::stacks::{COLUMNS, Stacks, domain_of};
-use super::table::{Column, Unit, Value};
+use super::table::{Column, Estimated, Unit, Value};
 use super::totals::{SiteTotals, Totals};
 use super::{Replayed, Request, replay, write_ranking};
-use crate::cli::Format;
 use crate::replay::{Allocation, Death, Observer, Sites};
 use crate::report::Frame;
-use crate::units::{show_count, show_duration};
+use crate::units::show_duration;
 
 /// What allocations are grouped by. Domains are always apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,10 +44,25 @@ pub enum Rank {
 impl Rank {
     pub fn of(self, totals: &Totals) -> u64 {
         match self {
-            Rank::Bytes => totals.bytes,
-            Rank::Count => totals.count,
-            Rank::TotalBytes => totals.total_bytes,
-            Rank::TotalCount => totals.total_count,
+            Rank::Bytes => totals.held.bytes.rounded(),
+            Rank::Count => totals.held.count.rounded(),
+            Rank::TotalBytes => totals.all.bytes.rounded(),
+            Rank::TotalCount => totals.all.count.rounded(),
+        }
+    }
+
+    /// The figure's column.
+    pub fn column(self) -> Column {
+        FIGURES[self as usize]
+    }
+
+    /// The figure's cell.
+    pub fn cell(self, totals: &Totals, cells: &Cells) -> Value {
+        match self {
+            Rank::Bytes => cells.bytes(&totals.held),
+            Rank::Count => cells.count(&totals.held),
+            Rank::TotalBytes => cells.bytes(&totals.all),
+            Rank::TotalCount => cells.count(&totals.all),
         }
     }
 }
@@ -61,82 +73,99 @@ const FIGURES: [Column; 4] = [
     ("total_bytes", Unit::Bytes),
     ("total_count", Unit::Count),
 ];
-/// Where figures are estimates: the ends of their intervals.
-const BOUNDS: [Column; 8] = [
-    ("bytes_low", Unit::Bytes),
-    ("bytes_high", Unit::Bytes),
-    ("count_low", Unit::Count),
-    ("count_high", Unit::Count),
-    ("total_bytes_low", Unit::Bytes),
-    ("total_bytes_high", Unit::Bytes),
-    ("total_count_low", Unit::Count),
-    ("total_count_high", Unit::Count),
+const INCLUSIVE: [Column; 2] = [
+    ("inclusive_bytes", Unit::Bytes),
+    ("inclusive_count", Unit::Count),
 ];
-/// The same as text: how far the truth may lie from the figure.
-const ERRORS: [Column; 2] = [("bytes_error", Unit::Bytes), ("count_error", Unit::Count)];
+const ESTIMATED: &[&str] = &[
+    "bytes",
+    "count",
+    "total_bytes",
+    "total_count",
+    "inclusive_bytes",
+    "inclusive_count",
+];
 
-/// Totals per site, or per site and size where that is what groups are made by; and what estimates
-/// need, where the trace is a sample.
-struct Seen {
-    sites: SiteTotals,
-    sizes: Option<SizeTotals>,
-    blocks: Option<BlockCounts>,
+/// Totals per site, or per site and size where that is what groups are made by.
+enum Seen {
+    Sites(SiteTotals),
+    Sizes(SizeTotals),
 }
 
 impl Observer for Seen {
     fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
-        match &mut self.sizes {
-            Some(sizes) => sizes.died(allocation, death, sites),
-            None => self.sites.died(allocation, death, sites),
-        }
-        if let Some(blocks) = &mut self.blocks {
-            blocks.died(allocation, death, sites);
+        match self {
+            Seen::Sites(totals) => totals.died(allocation, death, sites),
+            Seen::Sizes(totals) => totals.died(allocation, death, sites),
         }
     }
 
     fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
-        match &mut self.sizes {
-            Some(sizes) => sizes.revived(allocation, death, sites),
-            None => self.sites.revived(allocation, death, sites),
-        }
-        if let Some(blocks) = &mut self.blocks {
-            blocks.revived(allocation, death, sites);
+        match self {
+            Seen::Sites(totals) => totals.revived(allocation, death, sites),
+            Seen::Sizes(totals) => totals.revived(allocation, death, sites),
         }
     }
 }
 
-/// What groups are made of: the figures of a site, or of its blocks of one class of sizes.
+impl Seen {
+    fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
+        match self {
+            Seen::Sites(totals) => totals.add_outstanding(outstanding, sites),
+            Seen::Sizes(totals) => totals.add_outstanding(outstanding, sites),
+        }
+    }
+
+    fn parts(&self) -> Vec<Part> {
+        match self {
+            Seen::Sites(totals) => {
+                let parts = totals.iter().map(|(site, totals)| Part {
+                    site,
+                    class: 0,
+                    totals: *totals,
+                });
+                parts.collect()
+            }
+            Seen::Sizes(totals) => {
+                let parts = totals.iter().map(|(site, class, totals)| Part {
+                    site,
+                    class,
+                    totals: *totals,
+                });
+                parts.collect()
+            }
+        }
+    }
+}
+
+/// What groups are made of: the totals of a site, or of its blocks of one class of sizes.
 struct Part {
     site: u32,
     class: usize,
-    figures: Figures,
+    totals: Totals,
 }
 
 /// The figures of a group; of names, those of every stack it is in too.
 #[derive(Default)]
 struct Group {
-    own: Figures,
-    inclusive: Option<Figures>,
+    own: Totals,
+    /// The least size that its blocks can have.
+    least: u64,
+    inclusive: Option<Totals>,
 }
 
 /// Runs the view.
 pub fn run(request: &Request, key: Key, rank: Rank, out: &mut dyn Write) -> anyhow::Result<()> {
-    let seen = Seen {
-        sites: SiteTotals::default(),
-        sizes: (key == Key::Size).then(SizeTotals::default),
-        blocks: is_sampled(&request.trace)?.then(BlockCounts::default),
+    let scale = Scale::of(&request.trace)?;
+    let seen = match key {
+        Key::Size => Seen::Sizes(SizeTotals::new(scale)),
+        _ => Seen::Sites(SiteTotals::new(scale)),
     };
     let mut replayed = replay(request, seen, key == Key::Thread)?;
     let outstanding = replayed.outstanding();
-    let (sites, seen) = (replayed.analysis.replay.sites(), &mut replayed.observer);
-    match &mut seen.sizes {
-        Some(sizes) => sizes.add_outstanding(&outstanding),
-        None => seen.sites.add_outstanding(&outstanding),
-    }
-    if let Some(blocks) = &mut seen.blocks {
-        blocks.add_outstanding(&outstanding, sites);
-    }
-    let parts = parts(&replayed);
+    let sites = replayed.analysis.replay.sites();
+    replayed.observer.add_outstanding(&outstanding, sites);
+    let parts = replayed.observer.parts();
     let asked = Asked {
         request,
         replayed: &replayed,
@@ -154,39 +183,6 @@ pub fn run(request: &Request, key: Key, rank: Rank, out: &mut dyn Write) -> anyh
             asked.by_name(&parts, "module", module, out)
         }
     }
-}
-
-/// All that was seen, in parts; heap blocks as what they stand for.
-fn parts(replayed: &Replayed<Seen>) -> Vec<Part> {
-    let seen = &replayed.observer;
-    let sites = replayed.analysis.replay.sites().as_slice();
-    let exact = |site: u32, class: usize, totals: &Totals| Part {
-        site,
-        class,
-        figures: totals.into(),
-    };
-    let mut parts: Vec<Part> = match &seen.sizes {
-        Some(sizes) => {
-            let classes = sizes.iter();
-            classes
-                .map(|(site, class, totals)| exact(site, class, totals))
-                .collect()
-        }
-        None => {
-            let all = seen.sites.iter();
-            all.map(|(site, totals)| exact(site, 0, totals)).collect()
-        }
-    };
-    if let (Some(blocks), Some(estimates)) = (&seen.blocks, replayed.analysis.replay.estimates()) {
-        parts.retain(|part| sites[part.site as usize].op.domain() != Some(Domain::Heap));
-        let heap = blocks.figures(estimates);
-        parts.extend(heap.map(|(site, size, figures)| Part {
-            site,
-            class: Classes::of_size(size),
-            figures,
-        }));
-    }
-    parts
 }
 
 /// What is asked, of what was replayed.
@@ -231,9 +227,12 @@ impl Asked<'_> {
 
     fn by_size(&self, parts: &[Part], out: &mut dyn Write) -> anyhow::Result<()> {
         let sites = self.replayed.analysis.replay.sites().as_slice();
-        let groups = grouped(parts, |part| {
+        let mut groups = grouped(parts, |part| {
             (domain_of(&sites[part.site as usize]), part.class)
         });
+        for ((_, class), group) in &mut groups {
+            (group.least, _) = Classes::size_bounds(*class);
+        }
         let columns = [
             ("domain", Unit::Word),
             ("from_bytes", Unit::Bytes),
@@ -289,63 +288,31 @@ impl Asked<'_> {
         mut cells: impl FnMut(&K) -> Vec<Value>,
         out: &mut dyn Write,
     ) -> anyhow::Result<()> {
-        let estimates = self.replayed.analysis.replay.estimates();
-        let is_text = self.request.format == Format::Text;
+        let replay = &self.replayed.analysis.replay;
         let inclusive = groups.values().any(|group| group.inclusive.is_some());
         let mut columns = FIGURES.to_vec();
-        if estimates.is_some() {
-            columns.extend_from_slice(if is_text { &ERRORS } else { &BOUNDS });
-        }
         if inclusive {
-            columns.extend([
-                ("inclusive_bytes", Unit::Bytes),
-                ("inclusive_count", Unit::Count),
-            ]);
-            if estimates.is_some() && !is_text {
-                columns.extend([
-                    ("inclusive_bytes_low", Unit::Bytes),
-                    ("inclusive_bytes_high", Unit::Bytes),
-                    ("inclusive_count_low", Unit::Count),
-                    ("inclusive_count_high", Unit::Count),
-                ]);
-            }
+            columns.extend(INCLUSIVE);
         }
         columns.extend_from_slice(key_columns);
         let mut ranked: Vec<(K, Group)> = groups
             .into_iter()
             .filter(|(_, group)| {
                 let all = group.inclusive.as_ref().unwrap_or(&group.own);
-                self.request.large_enough(all.totals().bytes)
+                self.request.large_enough(all.held.bytes.rounded())
             })
             .collect();
         // Among equals the order is that of their keys.
         ranked.sort_by_key(|(_, group)| {
-            let rank = |figures: &Figures| self.rank.of(&figures.totals());
+            let rank = |totals: &Totals| self.rank.of(totals);
             Reverse((rank(&group.own), group.inclusive.as_ref().map(rank)))
         });
         let rows = ranked.iter().map(|(key, group)| {
-            let totals = group.own.totals();
-            let mut row: Vec<Value> = vec![
-                totals.bytes.into(),
-                totals.count.into(),
-                totals.total_bytes.into(),
-                totals.total_count.into(),
-            ];
-            if estimates.is_some() {
-                let intervals = group.own.intervals(estimates);
-                if is_text {
-                    row.push(error(totals.bytes, intervals[0]));
-                    row.push(error(totals.count, intervals[1]));
-                } else {
-                    row.extend(intervals.iter().flat_map(ends));
-                }
-            }
+            let own = Cells::of_class(replay, group.own.all.sizes, group.least);
+            let mut row = own.pair(&group.own.held).to_vec();
+            row.extend(own.pair(&group.own.all));
             if let Some(inclusive) = &group.inclusive {
-                let totals = inclusive.totals();
-                row.extend([totals.bytes.into(), totals.count.into()]);
-                if estimates.is_some() && !is_text {
-                    row.extend(inclusive.intervals(estimates)[..2].iter().flat_map(ends));
-                }
+                row.extend(Cells::new(replay, inclusive.all.sizes).pair(&inclusive.held));
             }
             row.extend(cells(key));
             row
@@ -357,7 +324,7 @@ impl Asked<'_> {
             show_duration(super::since(start, self.replayed.analysis.at))
         );
         let mut head = self.replayed.head(self.request, "top", title);
-        head.estimated = true;
+        head.estimated = Estimated::of(replay, ESTIMATED, 2);
         write_ranking(self.request, &head, &columns, rows, out)
     }
 }
@@ -365,17 +332,7 @@ impl Asked<'_> {
 fn grouped<K: Ord>(parts: &[Part], key: impl Fn(&Part) -> K) -> BTreeMap<K, Group> {
     let mut groups: BTreeMap<K, Group> = BTreeMap::new();
     for part in parts {
-        groups.entry(key(part)).or_default().own.add(&part.figures);
+        groups.entry(key(part)).or_default().own.add(&part.totals);
     }
     groups
-}
-
-fn ends((low, high): &(u64, u64)) -> [Value; 2] {
-    [(*low).into(), (*high).into()]
-}
-
-/// `± 1,234`: the farther end of the interval.
-fn error(figure: u64, (low, high): (u64, u64)) -> Value {
-    let error = figure.abs_diff(low).max(figure.abs_diff(high));
-    Value::Text(format!("± {}", show_count(error)))
 }

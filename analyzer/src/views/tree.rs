@@ -4,11 +4,14 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
 
+use super::scaled::{Cells, Scale};
 use super::stacks::{Stacks, domain_of};
-use super::table::{Column, TableWriter, Unit, Value};
+use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::top::Rank;
 use super::totals::{SiteTotals, Totals};
-use super::{Request, replay, since};
+use super::{Replayed, Request, replay, since};
+use crate::cli::Format;
+use crate::replay::Replay;
 use crate::report::Frame;
 use crate::units::{show_count, show_duration};
 
@@ -107,11 +110,19 @@ const COLUMNS: [Column; 11] = [
     ("function", Unit::Text),
 ];
 
+/// As text there is one of them, the one that is ranked.
+const ESTIMATED: &[&str] = &[
+    "bytes",
+    "count",
+    "total_bytes",
+    "total_count",
+    "own_bytes",
+    "own_count",
+];
+
 /// Runs the view.
 pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut replayed = replay(request, SiteTotals::default(), false)?;
-    let outstanding = replayed.outstanding();
-    replayed.observer.add_outstanding(&outstanding);
+    let replayed = replay_totals(request)?;
     let analysis = &replayed.analysis;
     let sites = analysis.replay.sites().as_slice();
     let mut stacks = Stacks::new(analysis);
@@ -136,9 +147,16 @@ pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Resu
         "call tree {direction}: outstanding {} after the start, and in all",
         show_duration(since(start, analysis.at))
     );
-    let head = replayed.head(request, "tree", title);
-    let text = request.format == crate::cli::Format::Text;
-    let columns: &[Column] = if text { &TEXT_COLUMNS } else { &COLUMNS };
+    let mut head = replayed.head(request, "tree", title);
+    let text = request.format == Format::Text;
+    let text_columns = [
+        shape.rank.column(),
+        ("share", Unit::Share),
+        ("function", Unit::Text),
+    ];
+    let columns: &[Column] = if text { &text_columns } else { &COLUMNS };
+    let replay = &analysis.replay;
+    head.estimated = Estimated::of(replay, ESTIMATED, ESTIMATED.len());
     let mut table = TableWriter::begin(request.format, &head, columns, out)?;
     for root in &tree.roots {
         // Depth first, without recursion: a stack can be deep.
@@ -146,9 +164,9 @@ pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Resu
         while let Some((id, parent, depth)) = open.pop() {
             let node = &tree.nodes[id];
             if text {
-                table.row(&text_row(&tree, *root, id, depth, shape.rank))?;
+                table.row(&text_row(&tree, *root, id, depth, shape.rank, replay))?;
             } else {
-                table.row(&row(node, id, parent, depth))?;
+                table.row(&row(node, id, parent, depth, replay))?;
             }
             if shape.depth.is_some_and(|limit| depth >= limit) {
                 continue;
@@ -157,7 +175,7 @@ pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Resu
             let shown = tree.children(id, shape.rank).into_iter().filter(|child| {
                 let inclusive = &tree.nodes[*child].inclusive;
                 shape.rank.of(inclusive) as f64 >= whole * shape.min_share
-                    && request.large_enough(inclusive.bytes)
+                    && request.large_enough(inclusive.held.bytes.rounded())
             });
             let shown: Vec<usize> = shown.collect();
             open.extend(
@@ -171,30 +189,29 @@ pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Resu
     table.finish()
 }
 
-fn row(node: &Node, id: usize, parent: Option<usize>, depth: u32) -> Vec<Value> {
-    vec![
+fn row(node: &Node, id: usize, parent: Option<usize>, depth: u32, replay: &Replay) -> Vec<Value> {
+    let cells = Cells::new(replay, node.inclusive.all.sizes);
+    let mut row: Vec<Value> = vec![
         (id as u64).into(),
         parent.map(|parent| parent as u64).into(),
         u64::from(depth).into(),
-        node.inclusive.bytes.into(),
-        node.inclusive.count.into(),
-        node.inclusive.total_bytes.into(),
-        node.inclusive.total_count.into(),
-        node.own.bytes.into(),
-        node.own.count.into(),
-        node.module.clone().into(),
-        node.name.clone().into(),
-    ]
+    ];
+    for amount in [&node.inclusive.held, &node.inclusive.all, &node.own.held] {
+        row.extend(cells.pair(amount));
+    }
+    row.extend([node.module.clone().into(), node.name.clone().into()]);
+    row
 }
 
-const TEXT_COLUMNS: [Column; 3] = [
-    ("bytes", Unit::Bytes),
-    ("share", Unit::Share),
-    ("function", Unit::Text),
-];
-
 /// The ranked figure, its share of the domain, and the function under its parent.
-fn text_row(tree: &Tree, root: usize, id: usize, depth: u32, rank: Rank) -> Vec<Value> {
+fn text_row(
+    tree: &Tree,
+    root: usize,
+    id: usize,
+    depth: u32,
+    rank: Rank,
+    replay: &Replay,
+) -> Vec<Value> {
     let node = &tree.nodes[id];
     let figure = rank.of(&node.inclusive);
     let whole = rank.of(&tree.nodes[root].inclusive).max(1);
@@ -203,24 +220,34 @@ fn text_row(tree: &Tree, root: usize, id: usize, depth: u32, rank: Rank) -> Vec<
         .as_deref()
         .map(|module| format!(" [{module}]"))
         .unwrap_or_default();
-    let allocations = format!(" ({} outstanding)", show_count(node.inclusive.count));
+    let outstanding = node.inclusive.held.count.rounded();
     let name = format!(
-        "{}{}{module}{allocations}",
+        "{}{}{module} ({} outstanding)",
         "  ".repeat(depth as usize),
-        node.name
+        node.name,
+        show_count(outstanding)
     );
+    let cells = Cells::new(replay, node.inclusive.all.sizes);
     vec![
-        figure.into(),
+        rank.cell(&node.inclusive, &cells),
         (figure as f64 / whole as f64).into(),
         name.into(),
     ]
 }
 
+/// The totals of every stack.
+fn replay_totals(request: &Request) -> anyhow::Result<Replayed<SiteTotals>> {
+    let totals = SiteTotals::new(Scale::of(&request.trace)?);
+    let mut replayed = replay(request, totals, false)?;
+    let outstanding = replayed.outstanding();
+    let sites = replayed.analysis.replay.sites();
+    replayed.observer.add_outstanding(&outstanding, sites);
+    Ok(replayed)
+}
+
 /// Writes a line per stack, outermost function first, and its figure: what flame graph programs read.
 pub fn run_folded(request: &Request, rank: Rank, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut replayed = replay(request, SiteTotals::default(), false)?;
-    let outstanding = replayed.outstanding();
-    replayed.observer.add_outstanding(&outstanding);
+    let replayed = replay_totals(request)?;
     let sites = replayed.analysis.replay.sites().as_slice();
     let mut stacks = Stacks::new(&replayed.analysis);
     let mut lines: HashMap<String, u64> = HashMap::new();

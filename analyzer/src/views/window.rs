@@ -13,26 +13,28 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks, domain_of};
-use super::table::{Column, Unit, Value};
-use super::totals::Totals;
+use super::table::{Column, Estimated, Unit, Value};
 use super::{Request, head, replay_with, since, write_ranking, write_table};
+use crate::estimate::Sizes;
 use crate::filter;
 use crate::replay::{Allocation, Death, Observer, Sites};
 use crate::units::show_duration;
 
 const CLASSES: [&str; 4] = ["AIFI", "AIFO", "AOFI", "AOFO"];
 
-/// Totals of the four classes, per site.
+/// What belongs to the four classes, per site.
 #[derive(Debug)]
 struct Window {
     /// Timestamp; the replay ends where the window does.
     from: i64,
-    sites: Vec<[Totals; 4]>,
+    scale: Scale,
+    sites: Vec<[Amount; 4]>,
 }
 
 impl Window {
-    fn of(&mut self, allocation: &Allocation, freed: bool) -> &mut Totals {
+    fn of(&mut self, allocation: &Allocation, freed: bool) -> &mut Amount {
         let class = match (allocation.born >= self.from, freed) {
             (true, true) => 0,
             (true, false) => 1,
@@ -48,15 +50,17 @@ impl Window {
 }
 
 impl Observer for Window {
-    fn died(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
+    fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
         if death.at >= self.from {
-            self.of(allocation, true).freed(allocation);
+            let amount = self.scale.amount(allocation, sites);
+            self.of(allocation, true).add(&amount);
         }
     }
 
-    fn revived(&mut self, allocation: &Allocation, death: Death, _: &Sites) {
+    fn revived(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
         if death.at >= self.from {
-            self.of(allocation, true).not_freed(allocation);
+            let amount = self.scale.amount(allocation, sites);
+            self.of(allocation, true).remove(&amount);
         }
     }
 }
@@ -67,11 +71,15 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
     let from = filter.from.take().unwrap_or(i64::MIN);
     let window = Window {
         from,
+        scale: Scale::of(&request.trace)?,
         sites: Vec::new(),
     };
     let mut replayed = replay_with(&request.trace, request, filter, window, false)?;
     for allocation in replayed.outstanding() {
-        replayed.observer.of(&allocation, false).freed(&allocation);
+        let window = &mut replayed.observer;
+        let sites = replayed.analysis.replay.sites();
+        let amount = window.scale.amount(&allocation, sites);
+        window.of(&allocation, false).add(&amount);
     }
     let (analysis, window) = (&replayed.analysis, &replayed.observer);
     let start = analysis.recording.start();
@@ -84,26 +92,27 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
     let mut head = head(request, analysis, &replayed.filter, "window", title);
     head.filters.from_is_range = true;
     head.filters.from_ns = request.filters.from.map(|_| from);
-    let sites = analysis.replay.sites().as_slice();
+    let replay = &analysis.replay;
+    let sites = replay.sites().as_slice();
     if per_stack {
-        let mut ranked: Vec<(usize, &[Totals; 4])> = window.sites.iter().enumerate().collect();
+        head.estimated = Estimated::of(replay, ESTIMATED_PER_STACK, 1);
+        let mut ranked: Vec<(usize, &[Amount; 4])> = window.sites.iter().enumerate().collect();
         ranked.retain(|(_, classes)| {
-            classes.iter().any(|totals| !totals.is_empty())
-                && request.large_enough(classes[1].total_bytes)
+            classes.iter().any(|amount| !amount.is_empty())
+                && request.large_enough(classes[1].bytes.rounded())
         });
         ranked.sort_by_key(|(site, classes)| {
             (
-                Reverse(classes[1].total_bytes),
-                Reverse(classes[0].total_bytes),
+                Reverse(classes[1].bytes.rounded()),
+                Reverse(classes[0].bytes.rounded()),
                 *site,
             )
         });
         let mut stacks = Stacks::new(analysis);
         let rows = ranked.into_iter().map(|(site, classes)| {
             let site = &sites[site];
-            let figures = classes
-                .iter()
-                .flat_map(|totals| [totals.total_bytes.into(), totals.total_count.into()]);
+            let cells = Cells::new(replay, sizes(classes));
+            let figures = classes.iter().flat_map(|amount| cells.pair(amount));
             let mut row: Vec<Value> = figures.collect();
             row.extend(stacks.cells(site));
             row.push(Value::Frames(stacks.frames(site.stack)));
@@ -112,11 +121,11 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
         let rows = rows.collect();
         return write_ranking(request, &head, &per_stack_columns(), rows, out);
     }
-    let mut domains: BTreeMap<&str, [Totals; 4]> = BTreeMap::new();
+    let mut domains: BTreeMap<&str, [Amount; 4]> = BTreeMap::new();
     for (site, classes) in sites.iter().zip(&window.sites) {
         let sums = domains.entry(domain_of(site)).or_default();
-        for (sum, totals) in sums.iter_mut().zip(classes) {
-            sum.add(totals);
+        for (sum, amount) in sums.iter_mut().zip(classes) {
+            sum.add(amount);
         }
     }
     let columns: [Column; 4] = [
@@ -126,17 +135,34 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
         ("count", Unit::Count),
     ];
     let rows = domains.iter().flat_map(|(domain, classes)| {
-        CLASSES.iter().zip(classes).map(|(class, totals)| {
-            vec![
-                (*domain).into(),
-                (*class).into(),
-                totals.total_bytes.into(),
-                totals.total_count.into(),
-            ]
+        let cells = Cells::new(replay, sizes(classes));
+        CLASSES.iter().zip(classes).map(move |(class, amount)| {
+            let mut row: Vec<Value> = vec![(*domain).into(), (*class).into()];
+            row.extend(cells.pair(amount));
+            row
         })
     });
+    head.estimated = Estimated::of(replay, &["bytes", "count"], 2);
     write_table(request.format, &head, &columns, rows, out)
 }
+
+fn sizes(classes: &[Amount; 4]) -> Sizes {
+    let mut sizes = Sizes::NONE;
+    classes.iter().for_each(|amount| sizes.merge(amount.sizes));
+    sizes
+}
+
+/// First what the window left behind.
+const ESTIMATED_PER_STACK: &[&str] = &[
+    "aifo_bytes",
+    "aifo_count",
+    "aifi_bytes",
+    "aifi_count",
+    "aofi_bytes",
+    "aofi_count",
+    "aofo_bytes",
+    "aofo_count",
+];
 
 fn per_stack_columns() -> Vec<Column> {
     let mut columns = vec![

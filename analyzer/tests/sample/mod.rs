@@ -1,5 +1,7 @@
 //! Traces written by the tests themselves, and the program run on them.
 
+pub mod random;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
