@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 build=(gcc g++ libc6-dev make clang python3)
-test=("${build[@]}" binutils python3-venv sqlite3 redis-server redis-tools libjemalloc2 libjemalloc-dev libmimalloc-dev libgoogle-perftools-dev musl-tools gdb qemu-system-x86 busybox-static cpio)
+test=("${build[@]}" binutils python3-venv sqlite3 gawk lua5.4 ruby redis-server redis-tools libjemalloc2 libjemalloc-dev libmimalloc-dev libgoogle-perftools-dev musl-tools gdb qemu-system-x86 busybox-static cpio)
 
 sudo=
 [ "$(id -u)" -eq 0 ] || sudo=sudo

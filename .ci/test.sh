@@ -56,7 +56,7 @@ step "recordings of test programs" pytest testdata/harness/test_programs.py test
 step "recordings of commands and children" pytest testdata/harness/test_command.py testdata/harness/test_follow.py
 step "recordings of the kernel" pytest testdata/harness/test_kernel.py testdata/harness/test_with_kernel.py
 step "recordings of other allocators and pools" pytest testdata/harness/test_allocators.py testdata/harness/test_pools.py
-step "verdicts on recordings" pytest testdata/harness/test_verdicts.py testdata/harness/test_verdicts_held_out.py
+step "verdicts on recordings" pytest testdata/harness/test_verdicts.py testdata/harness/test_verdicts_held_out.py testdata/harness/test_verdicts_languages.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py
 step "recordings that leave blocks out" pytest testdata/harness/test_sampling.py testdata/harness/test_sampled_views.py testdata/harness/test_live.py
 # Each kill takes seconds; fifty, as many as there are by default, are for the acceptance.

@@ -9,10 +9,9 @@ import subprocess
 import threading
 import time
 
-import compare
 import pytest
-from session import PATIENCE_S, REPOSITORY, Recording, report_of
-from test_real_programs import debian_program
+from holding import Holder, recorded
+from session import PATIENCE_S, REPOSITORY, debian_program
 
 CLASSES = {
     "growing": ["unbounded_dict", "list_append", "doubling_buffer", "sawtooth_with_leak", "waves_with_leak"]
@@ -26,23 +25,6 @@ CLASS_OF = {behaviour: name for name, behaviours in CLASSES.items() for behaviou
 ALSO_RIGHT = {"waves": "churn"}
 REDIS = {"redis_unbounded": [], "redis_lru": ["--maxmemory", "2mb", "--maxmemory-policy", "allkeys-lru"]}
 STEPS = 3000
-
-
-class Holder:
-    """testdata/programs/holders.py with one behaviour."""
-
-    def __init__(self, behaviour):
-        program = REPOSITORY / "testdata/programs/holders.py"
-        command = [debian_program("python3"), "-S", str(program), behaviour]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.pid = self.process.pid
-
-    def go(self):
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def wait_until_done(self):
-        assert self.process.stdout.readline() == "done\n"
 
 
 class Redis:
@@ -88,42 +70,19 @@ class Redis:
 
 @pytest.fixture(scope="module")
 def stacks(tmp_path_factory):
-    """By behaviour, the stack that is asked about. Programs that end together share a recording: who stopped long
-    before its end would look like a leak that stopped."""
+    """By behaviour, the stack that is asked about."""
+    directory = tmp_path_factory.mktemp("held_out")
+
+    def start(behaviour):
+        if behaviour in REDIS:
+            return Redis(REDIS[behaviour], directory)
+        program = REPOSITORY / "testdata/programs/holders.py"
+        return Holder([debian_program("python3"), "-S", str(program), behaviour])
+
     found = {}
     for behaviours in ([name for name in CLASS_OF if name not in REDIS], *([name] for name in REDIS)):
-        found |= recorded(behaviours, tmp_path_factory.mktemp("held_out"))
+        found |= recorded(start, behaviours, directory / f"{behaviours[0]}.parquet", ["requests"])
     return found
-
-
-def recorded(behaviours, directory):
-    trace = directory / "trace.parquet"
-    programs = {}
-    try:
-        for name in behaviours:
-            programs[name] = Redis(REDIS[name], directory) if name in REDIS else Holder(name)
-        pids = ",".join(str(program.pid) for program in programs.values())
-        with Recording(pids, trace) as recording:
-            for program in programs.values():
-                program.go()
-            for program in programs.values():
-                program.wait_until_done()
-            recording.stop()
-        report = report_of(trace)
-        assert not compare.losses(report)
-    finally:
-        for program in programs.values():
-            program.process.kill()
-            program.process.wait()
-    return {behaviour: stack_of(behaviour, program.pid, report) for behaviour, program in programs.items()}
-
-
-def stack_of(behaviour, pid, report):
-    """The stack that held the most at any moment; of what is never held for long, the one that allocated the most."""
-    own = [stack for stack in report["stacks"] if stack["pid"] == pid and stack["domain"] == "heap"]
-    if behaviour == "requests":
-        return max(own, key=lambda stack: stack["total_bytes"])
-    return max(own, key=lambda stack: max(point["bytes"] for point in stack["timeline"]))
 
 
 @pytest.mark.parametrize("behaviour", CLASS_OF)
