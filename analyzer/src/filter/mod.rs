@@ -299,15 +299,16 @@ impl Shown {
 
     /// Each filter in words.
     pub fn words(&self) -> Vec<String> {
-        use crate::units::show_duration;
+        use crate::units::{show_count, show_duration};
         let list = |numbers: &[i32]| {
             let texts: Vec<String> = numbers.iter().map(ToString::to_string).collect();
             texts.join(", ")
         };
         let mut words: Vec<String> = [
             self.min_size
-                .map(|size| format!("of at least {size} bytes")),
-            self.max_size.map(|size| format!("of at most {size} bytes")),
+                .map(|size| format!("of at least {} bytes", show_count(size))),
+            self.max_size
+                .map(|size| format!("of at most {} bytes", show_count(size))),
             self.older_ns
                 .map(|age| format!("at least {} old", show_duration(age))),
             self.younger_ns
@@ -320,7 +321,7 @@ impl Shown {
             self.max_lifetime_ns
                 .map(|time| format!("that lived {} or shorter", show_duration(time))),
             self.min_bytes
-                .map(|bytes| format!("in groups of at least {bytes} bytes")),
+                .map(|bytes| format!("in groups of at least {} bytes", show_count(bytes))),
             self.only.map(|only| format!("that are {only}")),
         ]
         .into_iter()

@@ -52,13 +52,29 @@ fn processes(report: &Report) -> Vec<String> {
             .exit
             .map(|exit| format!(", exited with {exit}"))
             .unwrap_or_default();
-        format!("process {}: {}{exit}", process.pid, process.command)
+        format!(
+            "process {}: {}{exit}",
+            process.pid,
+            one_line(&process.command)
+        )
     });
     let mut lines: Vec<String> = named.collect();
     if let Some(more) = all.len().checked_sub(PROCESSES).filter(|more| *more > 0) {
         lines.push(format!("(and {more} more processes; JSON names them all)"));
     }
     lines
+}
+
+/// Characters of a command that are shown; JSON has it whole.
+const COMMAND: usize = 150;
+
+/// A command in one line: a script may stand among its arguments.
+fn one_line(command: &str) -> String {
+    let line = command.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(COMMAND) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 fn recorded(report: &Report) -> Vec<String> {

@@ -108,7 +108,10 @@ pub fn run(
         since(start, side.analysis.at)
     };
     let (a_ns, b_ns) = (length(&a), length(&b));
-    let between = matches!(compared, Compared::Since(_));
+    let (between, newer) = match compared {
+        Compared::Since(_) => (true, &request.trace),
+        Compared::With(newer) => (false, newer),
+    };
     let mut both = HashSet::new();
     let is_sampled = |side: &Replayed<SiteTotals>| side.analysis.replay.estimates().is_some();
     let is_sampled = is_sampled(&a) || is_sampled(&b);
@@ -203,13 +206,19 @@ pub fn run(
         )
     } else {
         format!(
-            "stacks that differ: {} at {} (a), and the newer trace at {} (b); rates are b − a, each per second of its recording",
+            "stacks that differ: {} at {} (a), and {} at {} (b); rates are b − a, each per second of its recording",
             request.trace.name().display(),
             show_duration(a_ns),
+            newer.name().display(),
             show_duration(b_ns)
         )
     };
-    let mut head = b.head(request, "diff", title);
+    // What stands above the rows is about the newer one.
+    let about = Request {
+        trace: newer.clone(),
+        ..request.clone()
+    };
+    let mut head = b.head(&about, "diff", title);
     if is_sampled {
         head.estimated = Estimated {
             columns: ESTIMATED,

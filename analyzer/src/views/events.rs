@@ -14,11 +14,11 @@ use crate::report;
 use crate::source::Source;
 
 const COLUMNS: [Column; 9] = [
-    ("at_ns", Unit::Nanoseconds),
+    ("at_ns", Unit::Moment),
     ("pid", Unit::Number),
     ("tid", Unit::Number),
     ("domain", Unit::Word),
-    ("op", Unit::Text),
+    ("op", Unit::Word),
     ("address", Unit::Word),
     ("size", Unit::Bytes),
     ("stack_id", Unit::Number),
@@ -27,9 +27,6 @@ const COLUMNS: [Column; 9] = [
 
 /// Runs the view. The trace is read once before, for names and the time range.
 pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
-    let mut columns = COLUMNS;
-    // Names of operations are as long as `realloc_release`.
-    columns[4].1 = Unit::Word;
     let filter = filter::resolve(&request.trace, &request.filters)?;
     let survey = survey(&request.trace)?;
     let (start, end) = (survey.recording.start(), survey.recording.end());
@@ -57,7 +54,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         estimated: Estimated::default(),
     };
     let mut stacks = Stacks::new(&analysis);
-    let mut table = TableWriter::begin(request.format, &head, &columns, out)?;
+    let mut table = TableWriter::begin(request.format, &head, &COLUMNS, out)?;
     let mut left = request.top.map_or(u64::MAX, u64::from);
     'trace: while let Some(batch) = source.next_batch() {
         let batch = batch?;

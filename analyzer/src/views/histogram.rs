@@ -9,6 +9,7 @@ use super::stacks::{COLUMNS, Stacks, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::totals::Totals;
 use super::{Replayed, Request, replay};
+use crate::cli::Format;
 use crate::filter::{age, lifetime};
 use crate::replay::{Allocation, Death, Observer, Site, Sites};
 use crate::tables::AGE_BOUNDS;
@@ -261,7 +262,7 @@ impl Histogram<'_> {
         let replay = &replayed.analysis.replay;
         let sites = replay.sites().as_slice();
         let mut stacks = Stacks::new(&replayed.analysis);
-        let rows = self.rows(sites, groups);
+        let rows = self.rows(shape, sites, groups);
         let mut columns = shape.columns.to_vec();
         if self.per_stack {
             columns.extend(COLUMNS);
@@ -287,7 +288,12 @@ impl Histogram<'_> {
                 if self.per_stack {
                     let site = &sites[*site as usize];
                     row.extend(stacks.cells(site));
-                    row.push(Value::Frames(stacks.frames(site.stack)));
+                    // Told once as text, where it takes many lines.
+                    let last = classes.keys().next_back() == Some(class);
+                    row.push(match last || self.request.format != Format::Text {
+                        true => Value::Frames(stacks.frames(site.stack)),
+                        false => Value::Null,
+                    });
                 } else {
                     row.push((*domain).into());
                 }
@@ -298,7 +304,7 @@ impl Histogram<'_> {
     }
 
     /// The classes of each row. Per stack: by site; else by domain, with the site 0.
-    fn rows<'s>(&self, sites: &'s [Site], groups: &Groups) -> Vec<Row<'s>> {
+    fn rows<'s>(&self, shape: &Shape, sites: &'s [Site], groups: &Groups) -> Vec<Row<'s>> {
         let mut by_row: BTreeMap<(&str, u32), BTreeMap<usize, Totals>> = BTreeMap::new();
         for ((site, class), totals) in groups.iter().filter(|(_, totals)| !totals.is_empty()) {
             let key = (
@@ -309,10 +315,15 @@ impl Histogram<'_> {
             classes.entry(*class).or_default().add(totals);
         }
         let mut rows: Vec<_> = by_row.into_iter().collect();
+        // What the view is about first: what is outstanding, or (lifetimes) was freed.
+        let bytes = |totals: &Totals| {
+            let shown = (shape.amounts)(totals);
+            let first = shown.first().map_or(0, |amount| amount.bytes.rounded());
+            (first, totals.all.bytes.rounded())
+        };
+        rows.retain(|(_, classes)| self.request.large_enough(bytes(&sum(classes)).0));
         if self.per_stack {
-            let bytes = |totals: &Totals| (totals.held.bytes.rounded(), totals.all.bytes.rounded());
             rows.sort_by_key(|((_, site), classes)| (Reverse(bytes(&sum(classes))), *site));
-            rows.retain(|(_, classes)| self.request.large_enough(bytes(&sum(classes)).0));
             rows.truncate(self.request.limit());
         }
         rows

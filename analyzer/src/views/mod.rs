@@ -17,6 +17,7 @@ pub mod series;
 mod stacks;
 pub mod table;
 pub mod temporary;
+mod text_table;
 pub mod timeline;
 pub mod top;
 mod totals;

@@ -127,7 +127,8 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
             )
         })
     });
-    let told: Vec<String> = told.collect();
+    let mut told: Vec<String> = told.collect();
+    told.sort();
     let mut title = format!("who held memory at the highest point ({})", told.join("; "));
     if analysis.replay.estimates().is_some() {
         title +=

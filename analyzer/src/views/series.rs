@@ -35,6 +35,14 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
     let count = every.count.map_or(u64::MAX, u64::from);
     let possible = (end - start) / every.interval;
     let count = count.min(u64::try_from(possible).unwrap_or(0));
+    if count == 0 {
+        // Not an error: a program that asks for rows gets none.
+        let _ = writeln!(
+            std::io::stderr(),
+            "warning: the recording lasted {}, less than one interval: nothing to show; choose a shorter one",
+            crate::units::show_duration((end - start).unsigned_abs())
+        );
+    }
     let mut moments = (1..=count).map(|index| start + every.interval * index as i64);
 
     let mut source = Source::open(&request.trace)?;

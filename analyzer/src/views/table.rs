@@ -5,11 +5,12 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
+use super::text_table::TextTable;
 use crate::cli::Format;
 use crate::estimate::Interval;
 use crate::filter::Shown;
 use crate::replay::Replay;
-use crate::report::{Frame, Trace, text};
+use crate::report::{Frame, Trace};
 use crate::units::{show_count, show_duration};
 
 /// What the numbers of a column are. JSON and CSV have them as they are, text in words.
@@ -19,6 +20,8 @@ pub enum Unit {
     Count,
     /// A duration, an age or a moment since the start of the recording: nanoseconds.
     Nanoseconds,
+    /// A moment that stands beside close ones: nanoseconds since the start.
+    Moment,
     /// A number without a unit, such as a pid.
     Number,
     BytesPerSecond,
@@ -123,7 +126,7 @@ impl Estimated {
         }
     }
 
-    fn has(&self, name: &str, format: Format) -> bool {
+    pub fn has(&self, name: &str, format: Format) -> bool {
         let columns = match format {
             Format::Text => &self.columns[..self.in_text],
             _ => self.columns,
@@ -150,6 +153,7 @@ pub struct TableWriter<'a> {
     format: Format,
     columns: &'a [Column],
     estimated: Estimated,
+    text: TextTable<'a>,
     out: &'a mut dyn Write,
     rows: u64,
 }
@@ -163,7 +167,7 @@ impl<'a> TableWriter<'a> {
         out: &'a mut dyn Write,
     ) -> anyhow::Result<TableWriter<'a>> {
         match format {
-            Format::Text => text_head(head, columns, out)?,
+            Format::Text => text_head(head, out)?,
             Format::Json => json_head(head, out)?,
             Format::Csv => {
                 let names = columns.iter().flat_map(|(name, _)| {
@@ -180,6 +184,7 @@ impl<'a> TableWriter<'a> {
             format,
             columns,
             estimated: head.estimated,
+            text: TextTable::new(columns, &head.estimated),
             out,
             rows: 0,
         })
@@ -189,7 +194,7 @@ impl<'a> TableWriter<'a> {
     pub fn row(&mut self, cells: &[Value]) -> anyhow::Result<()> {
         debug_assert_eq!(cells.len(), self.columns.len());
         match self.format {
-            Format::Text => self.text_row(cells)?,
+            Format::Text => self.text.row(self.columns.iter().zip(cells), self.out)?,
             Format::Json => self.json_row(cells)?,
             Format::Csv => {
                 let estimated = self.estimated;
@@ -209,47 +214,22 @@ impl<'a> TableWriter<'a> {
     /// A remark below the rows, as text only.
     pub fn remark(&mut self, remark: &str) -> anyhow::Result<()> {
         if self.format == Format::Text {
+            self.text.flush(self.out)?;
             writeln!(self.out, "{remark}")?;
         }
         Ok(())
     }
 
     /// Writes what stands below the rows.
-    pub fn finish(self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        if self.format == Format::Text {
+            self.text.flush(self.out)?;
+        }
         match self.format {
             Format::Text if self.rows == 0 => writeln!(self.out, "(nothing matches)")?,
             Format::Json if self.rows == 0 => writeln!(self.out, "]\n}}")?,
             Format::Json => writeln!(self.out, "\n  ]\n}}")?,
             _ => {}
-        }
-        Ok(())
-    }
-
-    fn text_row(&mut self, cells: &[Value]) -> anyhow::Result<()> {
-        let visible = self.columns.iter().zip(cells);
-        let mut line = String::new();
-        for ((name, unit), cell) in visible
-            .clone()
-            .filter(|((_, unit), _)| *unit != Unit::Frames)
-        {
-            align(&mut line, &text_cell(*unit, cell), name, *unit);
-            if self.estimated.has(name, self.format) {
-                line += &format!("{:<ERROR_WIDTH$}  ", error(cell));
-            }
-        }
-        writeln!(self.out, "{}", line.trim_end())?;
-        for (_, cell) in visible {
-            let Value::Frames(frames) = cell else {
-                continue;
-            };
-            let mut index = 0;
-            for frame in frames.iter() {
-                writeln!(self.out, "\t{}", text::frame(frame, index))?;
-                index += usize::from(!frame.inlined);
-            }
-            if frames.is_empty() {
-                writeln!(self.out, "\t      (the stack is not in the trace)")?;
-            }
         }
         Ok(())
     }
@@ -301,7 +281,7 @@ fn json_head(head: &Head, out: &mut dyn Write) -> anyhow::Result<()> {
     Ok(write!(out, ",\n  \"rows\": [")?)
 }
 
-fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Result<()> {
+fn text_head(head: &Head, out: &mut dyn Write) -> anyhow::Result<()> {
     let trace = &head.trace;
     let complete = if trace.complete {
         "complete"
@@ -339,69 +319,7 @@ fn text_head(head: &Head, columns: &[Column], out: &mut dyn Write) -> anyhow::Re
     if !filters.is_empty() {
         writeln!(out, "filter: allocations {}", filters.join(", "))?;
     }
-    let mut line = String::new();
-    for (name, unit) in columns.iter().filter(|(_, unit)| *unit != Unit::Frames) {
-        align(&mut line, &title(name), name, *unit);
-        if head.estimated.has(name, Format::Text) {
-            line += &" ".repeat(ERROR_WIDTH + 2);
-        }
-    }
-    writeln!(out, "\n{}", line.trim_end())?;
     Ok(())
-}
-
-/// A column's name for people: units are told in the cells.
-fn title(name: &str) -> String {
-    name.trim_end_matches("_ns").replace('_', " ")
-}
-
-/// Columns of text that a ± takes.
-const ERROR_WIDTH: usize = 11;
-
-/// `± 1,234`: the farther end of the interval. Empty where the figure is exact.
-fn error(cell: &Value) -> String {
-    let error = match cell {
-        Value::Estimate(figure, (low, high)) => figure.abs_diff(*low).max(figure.abs_diff(*high)),
-        Value::Difference(figure, (low, high)) => figure.abs_diff(*low).max(figure.abs_diff(*high)),
-        _ => 0,
-    };
-    match error {
-        0 => String::new(),
-        error => format!("± {}", show_count(error)),
-    }
-}
-
-/// Appends a cell in its column's width: numbers to the right, names to the left.
-fn align(line: &mut String, cell: &str, name: &str, unit: Unit) {
-    let width = title(name).len();
-    *line += &match unit {
-        Unit::Word => format!("{cell:<0$}  ", width.max(8)),
-        Unit::Text | Unit::Frames => cell.to_owned(),
-        Unit::Bytes => format!("{cell:>0$}  ", width.max(13)),
-        Unit::Count | Unit::Nanoseconds => format!("{cell:>0$}  ", width.max(11)),
-        Unit::BytesPerSecond => format!("{cell:>0$}  ", width.max(15)),
-        Unit::Number | Unit::Share => format!("{cell:>0$}  ", width.max(7)),
-    };
-}
-
-fn text_cell(unit: Unit, cell: &Value) -> String {
-    let signed = |value: i64| {
-        let sign = if value < 0 { "-" } else { "+" };
-        format!("{sign}{}", show_count(value.unsigned_abs()))
-    };
-    match (unit, cell) {
-        (Unit::Nanoseconds, Value::Unsigned(ns)) => show_duration(*ns),
-        (Unit::Number, Value::Unsigned(value)) => value.to_string(),
-        (Unit::Number, Value::Signed(value)) => value.to_string(),
-        (Unit::Share, Value::Real(share)) => format!("{:.1} %", share * 100.0),
-        (Unit::BytesPerSecond, Value::Real(rate)) => format!("{rate:+.1} B/s"),
-        (_, Value::Unsigned(value) | Value::Estimate(value, _)) => show_count(*value),
-        (_, Value::Signed(value) | Value::Difference(value, _)) => signed(*value),
-        (_, Value::Real(value)) => format!("{value:.3}"),
-        (_, Value::Text(text)) => text.clone(),
-        (_, Value::Null) => "-".to_owned(),
-        (_, Value::Frames(_)) => String::new(),
-    }
 }
 
 fn csv_cell(cell: &Value) -> String {
@@ -445,25 +363,5 @@ mod tests {
         csv_line(cells.into_iter(), &mut out).expect("writing to memory");
         let expected = "plain,\"a,b\",\"say \"\"no\"\"\",\"two\nlines\",\n";
         assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
-    }
-
-    /// Each unit, for people.
-    #[test]
-    fn cells_for_people() {
-        let cases = [
-            (Unit::Bytes, Value::from(1_234_567u64), "1,234,567"),
-            (Unit::Bytes, Value::from(-1_234i64), "-1,234"),
-            (Unit::Bytes, Value::from(5i64), "+5"),
-            (Unit::Nanoseconds, Value::from(1_500_000u64), "1.5 ms"),
-            (Unit::Number, Value::from(-3), "-3"),
-            (Unit::Number, Value::from(1_234_567u64), "1234567"),
-            (Unit::Share, Value::from(0.5), "50.0 %"),
-            (Unit::BytesPerSecond, Value::from(2.5), "+2.5 B/s"),
-            (Unit::Word, Value::from("heap"), "heap"),
-            (Unit::Count, Value::Null, "-"),
-        ];
-        for (unit, cell, expected) in cases {
-            assert_eq!(text_cell(unit, &cell), expected, "{unit:?} {cell:?}");
-        }
     }
 }

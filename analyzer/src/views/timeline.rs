@@ -14,7 +14,7 @@ use super::{Request, head, replay_with, since};
 use crate::analysis::survey;
 use crate::filter::{self, Span};
 use crate::replay::{Allocation, Death, Observer, Sites};
-use crate::units::show_duration;
+use crate::units::{show_count, show_duration};
 
 /// What changed in a bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -142,10 +142,10 @@ pub fn run(
         row[*bucket].add(change);
     }
     let mut rows: Vec<_> = rows.into_iter().collect();
+    let bytes = |changes: &[Change]| sum(changes).held().bytes.rounded();
+    rows.retain(|(_, changes)| request.large_enough(bytes(changes)));
     if per_stack {
-        let bytes = |changes: &[Change]| sum(changes).held().bytes.rounded();
         rows.sort_by_key(|((_, site), changes)| (Reverse(bytes(changes)), *site));
-        rows.retain(|(_, changes)| request.large_enough(bytes(changes)));
         rows.truncate(request.limit());
     }
 
@@ -157,7 +157,8 @@ pub fn run(
         columns.push(("domain", Unit::Word));
     }
     let title = format!(
-        "held at the end of each of {count} intervals between {} and {} after the start",
+        "held at the end of each of {} intervals between {} and {} after the start",
+        show_count(count.into()),
         show_duration(since(start, from)),
         show_duration(since(start, to)),
     );

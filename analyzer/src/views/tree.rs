@@ -158,6 +158,9 @@ pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Resu
     let replay = &analysis.replay;
     head.estimated = Estimated::of(replay, ESTIMATED, ESTIMATED.len());
     let mut table = TableWriter::begin(request.format, &head, columns, out)?;
+    // Among each other domains stand by name, as everywhere.
+    tree.roots
+        .sort_by_key(|root| tree.nodes[*root].name.clone());
     for root in &tree.roots {
         // Depth first, without recursion: a stack can be deep.
         let mut open = vec![(*root, None, 0u32)];
@@ -218,7 +221,10 @@ fn text_row(
     let module = node
         .module
         .as_deref()
-        .map(|module| format!(" [{module}]"))
+        .map(|module| match module.starts_with('[') {
+            true => format!(" {module}"),
+            false => format!(" [{module}]"),
+        })
         .unwrap_or_default();
     let outstanding = node.inclusive.held.count.rounded();
     let name = format!(

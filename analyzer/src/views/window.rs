@@ -128,6 +128,7 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
             sum.add(amount);
         }
     }
+    domains.retain(|_, classes| request.large_enough(classes[1].bytes.rounded()));
     let columns: [Column; 4] = [
         ("domain", Unit::Word),
         ("class", Unit::Word),
