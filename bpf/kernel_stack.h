@@ -72,7 +72,7 @@ __attribute__((noinline)) u64 hash_frames(struct walked *walked, u64 call_site)
 INLINE int tell_kernel_stack(struct kernel_scratch *scratch, u32 first, u32 count, u64 hash,
 			     u16 end)
 {
-	u32 index = (u32)hash & (SEEN_BUCKETS - 1);
+	u32 index = (u32)hash & (SEEN_BUCKETS - 1), bytes;
 	struct seen_bucket *bucket = bpf_map_lookup_elem(&seen, &index);
 	struct ml_stack *stack;
 
@@ -89,9 +89,9 @@ INLINE int tell_kernel_stack(struct kernel_scratch *scratch, u32 first, u32 coun
 	stack->space = ML_KERNEL_SPACE;
 	stack->hash = hash;
 	stack->stopped_at = 0;
-	if (count > ML_MAX_FRAMES)
-		return 0;
-	if (bpf_ringbuf_output(&events, stack, ML_STACK_HEAD + 8 * count, BPF_RB_NO_WAKEUP))
+	/* there are no more, but Linux 6.1 forgets a comparison with what is kept on the stack */
+	bytes = ML_STACK_HEAD + 8 * within(count, ML_MAX_FRAMES + 1);
+	if (bpf_ringbuf_output(&events, stack, bytes, BPF_RB_NO_WAKEUP))
 		return 0;
 	/* only now: another CPU that sees the mark sends its event behind the stack */
 	bucket->way[hash >> 62] = hash;

@@ -11,6 +11,7 @@ import time
 import warnings
 
 import compare
+import kernel_paths
 import pytest
 from kernel_paths import outstanding
 from session import (
@@ -59,23 +60,7 @@ def least_lost(record):
 
 def wrong(truth, report, lost):
     """Sentences on what is not exact on either side; none if all is."""
-    assert report["trace"]["complete"]
-    found = []
-    for site in truth["sites"]:
-        told = compare.outstanding_of(report, site["function"], site["domain"])
-        if told != (site["bytes"], site["count"]):
-            found.append(f"{site['function']}: {told}, true are {site['bytes']} bytes in {site['count']}")
-    found += compare.unexpected(truth, report)
-    slab = outstanding(report, "slab")
-    # An eventfd is one file, a pipe two.
-    files = N + 2 * PIPES
-    if abs(slab["alloc_empty_file"] - files) > lost:
-        found.append(f"{files} files are held, {slab['alloc_empty_file']} told")
-    if slab["do_eventfd"] and abs(slab["do_eventfd"] - N) > lost:
-        found.append(f"{N} eventfds are held, {slab['do_eventfd']} told")
-    if abs(slab["alloc_pipe_info"] - 2 * PIPES) > lost:
-        found.append(f"{PIPES} pipes of 2 objects are held, {slab['alloc_pipe_info']} told")
-    return found
+    return kernel_paths.wrong_on_both_sides(truth, report, N, lost)
 
 
 def view(name, trace, *options):

@@ -9,8 +9,8 @@ import compare
 import kernel_paths
 
 PROGRAMS = ("test_memleak", "family")
-# Records the kernel: eventfds, as many as it makes by default.
-KERNEL, EVENTFDS = "kernel_objects", 100
+# Records the kernel: eventfds; and both sides, blocks and eventfds: as many as they make by default.
+KERNEL, BOTH, NUMBER = "kernel_objects", "both_sides", 100
 
 
 def read(results):
@@ -36,7 +36,11 @@ def wrong_with(told):
             return [f"there is no {word}"]
     truth, report = json.loads(told["truth"]), json.loads(told["report"])
     if truth["program"] == KERNEL:
-        return kernel_paths.wrong_with_eventfds(report, EVENTFDS)
+        return kernel_paths.wrong_with_eventfds(report, NUMBER)
+    if truth["program"] == BOTH:
+        lost = report["trace"]["lost"]["total"]
+        too_many = [f"{lost} events were lost"] if lost > NUMBER / 4 else []
+        return too_many + kernel_paths.wrong_on_both_sides(truth, report, NUMBER, lost)
     return compare.differences(truth, report) + compare.unexpected(truth, report)
 
 
@@ -48,7 +52,7 @@ def main():
     if not kernel.startswith(f"{series}."):
         print(f"  a kernel {series} was wanted, {kernel or 'none'} ran")
         failed = True
-    for program in (*PROGRAMS, KERNEL):
+    for program in (*PROGRAMS, KERNEL, BOTH):
         wrong = wrong_with(told.get(program, {}))
         failed |= bool(wrong)
         print(f"  Linux {kernel}, {program}: {'; '.join(wrong) or 'every call site exact'}")

@@ -67,6 +67,7 @@ make_initramfs() { # file
     install_program "$root" "$programs/test_memleak"
     install_program "$root" "$programs/family"
     install_program "$root" "$programs/kernel_objects"
+    install_program "$root" "$programs/both_sides"
     (cd "$root" && find . | cpio --quiet -o -H newc) >"$1"
     rm -rf "$root"
 }
