@@ -9,6 +9,7 @@ use crate::recording::Recording;
 use crate::replay::{Observer, Replay};
 use crate::series::{Series, TracePart};
 use crate::source::Source;
+use crate::span::Span;
 
 /// The moment a report is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -72,8 +73,10 @@ pub fn analyze_observed<O: Observer>(
     let after = match moment {
         Moment::End => None,
         Moment::After(after) => Some(after),
-        // How long the recording is, only its end tells: this form costs a pass of decoding more.
-        Moment::Share(share) => Some((duration_of(series)? as f64 * share) as i64),
+        Moment::Share(_) => {
+            let span = Span::of(series)?;
+            Some(span.at(moment)? - span.start)
+        }
     };
     let cut = Cut {
         after,
@@ -98,12 +101,6 @@ pub fn analyze_observed<O: Observer>(
     let header = source.header().clone();
     let condition = source.finish()?;
     driver.finish(series, header, condition)
-}
-
-/// Nanoseconds from start to end of a recording.
-fn duration_of(series: &Series) -> anyhow::Result<i64> {
-    let recording = survey(series)?.recording;
-    Ok(recording.end() - recording.start())
 }
 
 /// What a recording says about itself, without its replay.

@@ -32,6 +32,7 @@ pub mod replay;
 pub mod report;
 pub mod series;
 pub mod source;
+pub mod span;
 pub mod symbolize;
 pub mod tables;
 pub mod units;

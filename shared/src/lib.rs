@@ -42,6 +42,7 @@ mod rows;
 pub mod selection;
 pub mod stack;
 mod thrift;
+pub mod times;
 pub mod totals;
 mod trace_file;
 mod trailer;

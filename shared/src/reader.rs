@@ -80,7 +80,15 @@ impl std::fmt::Debug for OpenGroup {
 impl TraceReader {
     /// Opens a trace and finds its readable row groups.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        let opened = open(path)?;
+        Self::of_groups(path, 0..usize::MAX)
+    }
+
+    /// Of the row groups only these; the others count as missing.
+    pub(crate) fn of_groups(path: &Path, groups: Range<usize>) -> Result<Self, TraceError> {
+        let mut opened = open(path)?;
+        opened.groups.truncate(groups.end);
+        let before = groups.start.min(opened.groups.len());
+        opened.groups.drain(..before);
         Ok(TraceReader {
             path: path.to_owned(),
             file: opened.file,

@@ -11,9 +11,11 @@ use std::collections::HashSet;
 use memleak_trace::{Domain, Op};
 use serde::{Serialize, Serializer};
 
-use crate::analysis::{Moment, MomentAfterEnd, survey};
+use crate::analysis::{Moment, survey};
+use crate::recording::Recording;
 use crate::replay::{Allocation, Death, Replay, Site};
 use crate::series::Series;
+use crate::span::Span;
 
 pub use names::{Pattern, Patterns, StackSet};
 
@@ -80,41 +82,38 @@ pub struct Filter {
     pub ops: Vec<Op>,
 }
 
-/// Start and end of a recording: nanoseconds of the trace's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    pub start: i64,
-    pub end: i64,
-}
-
-impl Span {
-    /// The timestamp of a moment; an error if it lies after the end.
-    pub fn at(self, moment: Moment) -> Result<i64, MomentAfterEnd> {
-        let length = self.end - self.start;
-        match moment {
-            Moment::End => Ok(self.end),
-            Moment::After(after) if after > length => Err(MomentAfterEnd::new(after, length)),
-            Moment::After(after) => Ok(self.start + after),
-            Moment::Share(share) => Ok(self.start + (length as f64 * share) as i64),
-        }
-    }
-}
-
 impl Options {
-    /// Whether something must be known that only the end of the trace tells.
-    fn needs_survey(&self) -> bool {
-        self.from.is_some() || !self.patterns.is_empty()
-    }
-
     /// Whether sites must be told apart by thread.
     pub fn needs_threads(&self) -> bool {
         !self.tids.is_empty()
     }
 }
 
-/// The filter for a recording. Reads it once more if `--from` or names are asked for.
+/// The filter for a recording. Reads it once more if names are asked for.
 pub fn resolve(trace: &Series, options: &Options) -> anyhow::Result<Filter> {
-    let mut filter = Filter {
+    if !options.patterns.is_empty() {
+        return resolve_read(&survey(trace)?.recording, options);
+    }
+    let mut filter = plain(options);
+    if options.from.is_some() {
+        filter.from = from(options, Span::of(trace)?)?;
+    }
+    Ok(filter)
+}
+
+/// The filter for a recording that was read for its times and names.
+pub fn resolve_read(recording: &Recording, options: &Options) -> anyhow::Result<Filter> {
+    let mut filter = plain(options);
+    filter.from = from(options, Span::read(recording))?;
+    if !options.patterns.is_empty() {
+        filter.stacks = Some(options.patterns.stacks(recording));
+    }
+    Ok(filter)
+}
+
+/// What needs no knowledge of the recording.
+fn plain(options: &Options) -> Filter {
+    Filter {
         min_size: options.min_size,
         max_size: options.max_size,
         min_age: options.older,
@@ -127,25 +126,19 @@ pub fn resolve(trace: &Series, options: &Options) -> anyhow::Result<Filter> {
         domains: options.domains.clone(),
         ops: options.ops.clone(),
         ..Filter::default()
-    };
-    if options.needs_survey() {
-        let recording = survey(trace)?.recording;
-        let span = Span {
-            start: recording.start(),
-            end: recording.end(),
-        };
-        if let Some(from) = options.from {
-            let from = span.at(from)?;
-            if from >= span.at(options.to.unwrap_or_default())? {
-                return Err(EmptyRange.into());
-            }
-            filter.from = Some(from);
-        }
-        if !options.patterns.is_empty() {
-            filter.stacks = Some(options.patterns.stacks(&recording));
-        }
     }
-    Ok(filter)
+}
+
+/// The timestamp of `--from`.
+fn from(options: &Options, span: Span) -> anyhow::Result<Option<i64>> {
+    let Some(from) = options.from else {
+        return Ok(None);
+    };
+    let from = span.at(from)?;
+    if from >= span.at(options.to.unwrap_or_default())? {
+        return Err(EmptyRange.into());
+    }
+    Ok(Some(from))
 }
 
 impl Filter {

@@ -8,10 +8,11 @@ use super::stacks::Stacks;
 use super::table::{Column, Estimated, Head, TableWriter, Unit};
 use super::{Request, since, warn_if_incomplete};
 use crate::analysis::{Analysis, survey};
-use crate::filter::{self, Filter, Shown, Span};
+use crate::filter::{self, Filter, Shown};
 use crate::replay::{Replay, Site};
 use crate::report;
 use crate::source::Source;
+use crate::span::Span;
 
 const COLUMNS: [Column; 9] = [
     ("at_ns", Unit::Moment),
@@ -27,12 +28,13 @@ const COLUMNS: [Column; 9] = [
 
 /// Runs the view. The trace is read once before, for names and the time range.
 pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
-    let filter = filter::resolve(&request.trace, &request.filters)?;
     let survey = survey(&request.trace)?;
-    let (start, end) = (survey.recording.start(), survey.recording.end());
+    let filter = filter::resolve_read(&survey.recording, &request.filters)?;
+    let span = Span::read(&survey.recording);
+    let (start, end) = (span.start, span.end);
     let from = filter.from.unwrap_or(i64::MIN);
     let to = match request.filters.to {
-        Some(moment) => Span { start, end }.at(moment)?,
+        Some(moment) => span.at(moment)?,
         None => i64::MAX,
     };
     let mut source = Source::open(&request.trace)?;

@@ -18,9 +18,9 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::{Request, replay_with};
-use crate::analysis::survey;
 use crate::filter::{self, lifetime};
 use crate::replay::{Allocation, Death, Observer, Site, Sites};
+use crate::span::Span;
 
 /// Forms of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl<S: Sink> Observer for Export<S> {
 
 /// Writes the lifetimes to a file that is new, or may be replaced.
 pub fn run_parquet(request: &Request, file: File) -> anyhow::Result<()> {
-    let start = survey(&request.trace)?.recording.start();
+    let start = Span::of(&request.trace)?.start;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .build();
@@ -109,7 +109,7 @@ pub fn run_parquet(request: &Request, file: File) -> anyhow::Result<()> {
 
 /// Writes the lifetimes as CSV.
 pub fn run_csv(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
-    let start = survey(&request.trace)?.recording.start();
+    let start = Span::of(&request.trace)?.start;
     writeln!(
         out,
         "domain,op,pid,tid,stack_id,address,size,count,born_ns,died_ns,lifetime_ns,freed_by"

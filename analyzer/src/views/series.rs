@@ -29,8 +29,8 @@ pub struct Every {
 
 /// Runs the view.
 pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Result<()> {
-    let filter = filter::resolve(&request.trace, &request.filters)?;
     let survey = survey(&request.trace)?;
+    let filter = filter::resolve_read(&survey.recording, &request.filters)?;
     let (start, end) = (survey.recording.start(), survey.recording.end());
     let count = every.count.map_or(u64::MAX, u64::from);
     let possible = (end - start) / every.interval;

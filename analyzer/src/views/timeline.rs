@@ -11,9 +11,9 @@ use super::scaled::{Amount, Cells, Scale};
 use super::stacks::{COLUMNS, Stacks, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::{Request, head, replay_with, since};
-use crate::analysis::survey;
-use crate::filter::{self, Span};
+use crate::filter;
 use crate::replay::{Allocation, Death, Observer, Sites};
+use crate::span::Span;
 use crate::units::{show_count, show_duration};
 
 /// What changed in a bucket.
@@ -116,10 +116,10 @@ pub fn run(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let mut filter = filter::resolve(&request.trace, &request.filters)?;
-    let recording = survey(&request.trace)?.recording;
-    let (start, end) = (recording.start(), recording.end());
+    let span = Span::of(&request.trace)?;
+    let start = span.start;
     let from = filter.from.take().unwrap_or(start);
-    let to = Span { start, end }.at(request.filters.to.unwrap_or_default())?;
+    let to = span.at(request.filters.to.unwrap_or_default())?;
     let buckets = Buckets::new(from, to, count, Scale::of(&request.trace)?);
     let mut replayed = replay_with(&request.trace, request, filter, buckets, false)?;
     for allocation in replayed.outstanding() {
