@@ -54,7 +54,7 @@ step "build" cargo build --release --locked --workspace --all-targets
 step "demo" python3 testdata/harness/demo.py
 step "recordings of test programs" pytest testdata/harness/test_programs.py testdata/harness/test_exact.py testdata/harness/test_libraries.py testdata/harness/test_several.py testdata/harness/test_symbolize.py
 step "recordings of commands and children" pytest testdata/harness/test_command.py testdata/harness/test_follow.py
-step "recordings of the kernel" pytest testdata/harness/test_kernel.py testdata/harness/test_with_kernel.py
+step "recordings of the kernel" pytest testdata/harness/test_kernel.py testdata/harness/test_kernel_order.py testdata/harness/test_with_kernel.py
 step "recordings of other allocators and pools" pytest testdata/harness/test_allocators.py testdata/harness/test_pools.py
 step "verdicts on recordings" pytest testdata/harness/test_verdicts.py testdata/harness/test_verdicts_held_out.py testdata/harness/test_verdicts_languages.py
 step "recordings that end badly" pytest testdata/harness/test_robustness.py testdata/harness/test_overflow.py

@@ -64,6 +64,11 @@ struct task_struct___known {
 	struct signal_struct *signal;
 } RELOCATED;
 
+/* The same, for its name. */
+struct task_struct___named {
+	char comm[16];
+} RELOCATED;
+
 /* Helper numbers: include/uapi/linux/bpf.h. */
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
@@ -84,6 +89,9 @@ static void *(*bpf_task_storage_get)(void *map, struct task_struct *task, void *
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 static u64 (*bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void *)181;
+
+/* Where a member lies in the running kernel. */
+#define FIELD_OFFSET(type, field) __builtin_preserve_field_info(((type *)0)->field, 0)
 
 /* Reads a member of a kernel structure. */
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), &(from))

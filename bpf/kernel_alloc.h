@@ -56,7 +56,7 @@ INLINE int has_cache_among_arguments(void)
 INLINE int slab_allocated(void *ctx, u32 program, struct allocated *what)
 {
 	track(tracked_key(DOMAIN_SLAB, what->addr));
-	send_kernel_alloc(what, kernel_stack(ctx, program, what->call_site));
+	send_kernel_alloc(what, program, kernel_stack(ctx, program, what->call_site));
 	return 0;
 }
 
@@ -66,7 +66,7 @@ INLINE int kmalloc_returned(u64 *args, u32 program)
 	/* read here: of a choice of places clang makes a computed one, which the verifier forbids */
 	u64 second = args[2], third = args[3], fourth = args[4];
 
-	if (what.addr <= ZERO_SIZE_PTR || !is_recording() || !is_chosen())
+	if (what.addr <= ZERO_SIZE_PTR || !is_recording() || !is_chosen(&what.ids))
 		return 0;
 	if (has_cache_among_arguments()) {
 		what.size = third;
@@ -86,16 +86,16 @@ INLINE int cache_alloc_returned(u64 *args, u32 program)
 		.op = ML_OP_KMEM_CACHE_ALLOC, .call_site = args[0], .addr = args[1]};
 	u64 second = args[2], third = args[3], fourth = args[4];
 
-	if (!what.addr || !is_recording() || !is_chosen())
+	if (!what.addr || !is_recording() || !is_chosen(&what.ids))
 		return 0;
 	if (TYPE_EXISTS(struct trace_event_raw_kmalloc)) {
 		what.gfp = third;
-		describe_cache(&what, second);
+		describe_cache(&what, program, second);
 	} else if (has_cache_among_arguments()) {
 		what.size = third;
 		what.size2 = fourth;
 		what.gfp = args[5];
-		describe_cache(&what, second);
+		describe_cache(&what, program, second);
 	} else {
 		what.size = second;
 		what.size2 = third;
@@ -147,10 +147,8 @@ int on_cache_free(u64 *args)
 /* Number of the page frame that a struct page is for. */
 INLINE u64 frame_of(u64 page)
 {
-	u64 first = 0;
+	u64 first = vmemmap_at ? kernel_word(vmemmap_at) : 0;
 
-	if (vmemmap_at)
-		bpf_probe_read_kernel(&first, sizeof(first), (void *)vmemmap_at);
 	return (page - first) / TYPE_SIZE(struct page);
 }
 
@@ -194,7 +192,7 @@ int on_page_alloc(u64 *args)
 	u32 order = (u32)args[1];
 	u64 frame;
 
-	if (!args[0] || order > 31 || !is_recording() || !is_chosen())
+	if (!args[0] || order > 31 || !is_recording() || !is_chosen(&what.ids))
 		return 0;
 	frame = frame_of(args[0]);
 	what.addr = frame * kernel_page_size;
@@ -202,7 +200,7 @@ int on_page_alloc(u64 *args)
 	what.size2 = what.size;
 	what.gfp = args[2];
 	track_pages(frame, order);
-	send_kernel_alloc(&what, kernel_stack(args, PROGRAM_PAGE_ALLOC, 0));
+	send_kernel_alloc(&what, PROGRAM_PAGE_ALLOC, kernel_stack(args, PROGRAM_PAGE_ALLOC, 0));
 	return 0;
 }
 
@@ -216,8 +214,8 @@ int on_page_free(u64 *args)
 		return 0;
 	frame = frame_of(args[0]);
 	if (untrack_pages(frame, order))
-		send_kernel_range(ML_OP_PAGE_FREE, frame * kernel_page_size,
-				  kernel_page_size << order);
+		send_kernel_free(ML_OP_PAGE_FREE, frame * kernel_page_size,
+				 kernel_page_size << order);
 	return 0;
 }
 
@@ -227,7 +225,7 @@ int on_percpu_alloc(u64 *args)
 	struct allocated what = {.op = ML_OP_PERCPU_ALLOC};
 	u64 second = args[2], third = args[3], sixth = args[6];
 
-	if (!is_recording() || !is_chosen())
+	if (!is_recording() || !is_chosen(&what.ids))
 		return 0;
 	if (FIELD_EXISTS(struct trace_event_raw_percpu_alloc_percpu, bytes_alloc)) {
 		what.call_site = args[0];
@@ -240,7 +238,8 @@ int on_percpu_alloc(u64 *args)
 	}
 	what.size2 = what.size * possible_cpus;
 	track(tracked_key(DOMAIN_PERCPU, what.addr));
-	send_kernel_alloc(&what, kernel_stack(args, PROGRAM_PERCPU_ALLOC, what.call_site));
+	send_kernel_alloc(&what, PROGRAM_PERCPU_ALLOC,
+			  kernel_stack(args, PROGRAM_PERCPU_ALLOC, what.call_site));
 	return 0;
 }
 
@@ -248,7 +247,7 @@ SEC("raw_tp/percpu_free_percpu")
 int on_percpu_free(u64 *args)
 {
 	if (is_recording() && untrack(tracked_key(DOMAIN_PERCPU, args[2])))
-		send_kernel_point(ML_OP_PERCPU_FREE, args[2]);
+		send_kernel_free(ML_OP_PERCPU_FREE, args[2], 0);
 	return 0;
 }
 

@@ -73,14 +73,14 @@ int on_cache_alloc_bulk(void *ctx)
 	struct allocated what = {.op = ML_OP_KMEM_CACHE_ALLOC_BULK};
 	u64 count = 0, objects, stack;
 
-	if (!is_recording() || !is_chosen() || bpf_get_func_ret(ctx, &count))
+	if (!is_recording() || !is_chosen(&what.ids) || bpf_get_func_ret(ctx, &count))
 		return 0;
 	count = (u32)count;
 	if (!count)
 		return 0;
 	objects = argument(ctx, 3);
 	what.gfp = argument(ctx, 1);
-	describe_cache(&what, argument(ctx, 0));
+	describe_cache(&what, PROGRAM_CACHE_ALLOC_BULK, argument(ctx, 0));
 	stack = kernel_stack_here(ctx, PROGRAM_CACHE_ALLOC_BULK);
 	for (u32 at = 0; at < MOST_ALLOCATED; at++) {
 		if (at >= count)
@@ -89,7 +89,7 @@ int on_cache_alloc_bulk(void *ctx)
 		if (!what.addr)
 			continue;
 		track(tracked_key(DOMAIN_SLAB, what.addr));
-		send_kernel_alloc(&what, stack);
+		send_kernel_alloc(&what, PROGRAM_CACHE_ALLOC_BULK, stack);
 	}
 	if (count > MOST_ALLOCATED)
 		count_kernel(ML_KERNEL_LOST_ALLOC_BULK, count - MOST_ALLOCATED);

@@ -68,11 +68,14 @@ INLINE int is_choosing(void)
 	return choose_pid || choose_comm || choose_cgroup;
 }
 
-/* Whether allocations of the current task are recorded. */
-INLINE int is_chosen(void)
+/* Whether allocations of the current task are recorded, whose pid and tid are put into `ids`. */
+INLINE int is_chosen(u64 *ids)
 {
-	u32 pid = bpf_get_current_pid_tgid() >> 32;
 	u64 comm[2] = {};
+	u32 pid;
+
+	*ids = bpf_get_current_pid_tgid();
+	pid = *ids >> 32;
 
 	if (pid == own_tgid)
 		return 0;

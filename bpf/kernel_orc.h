@@ -6,7 +6,7 @@
 #ifndef MEMLEAK_KERNEL_ORC_H
 #define MEMLEAK_KERNEL_ORC_H
 
-#include "kernel_choose.h"
+#include "kernel_buffer.h"
 
 /* The kernel's code, and its tables; no rows: they are not known, and bpf_get_stack() walks. */
 const volatile u64 code_start = 0;

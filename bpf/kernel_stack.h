@@ -10,21 +10,6 @@ const volatile u32 kernel_stacks = 1;
 
 static long (*bpf_get_stack)(void *ctx, void *buffer, u32 size, u64 flags) = (void *)67;
 
-/*
- * Programs that walk stacks. Each has its own memory: an interrupt in one of them may run another
- * on the same CPU, and the kernel lets none run within itself.
- */
-enum kernel_program {
-	PROGRAM_KMALLOC,
-	PROGRAM_KMALLOC_NODE,
-	PROGRAM_CACHE_ALLOC,
-	PROGRAM_CACHE_ALLOC_NODE,
-	PROGRAM_CACHE_ALLOC_BULK,
-	PROGRAM_PAGE_ALLOC,
-	PROGRAM_PERCPU_ALLOC,
-	PROGRAMS, /* at most WALKING_PROGRAMS */
-};
-
 #define HEAD_WORDS (ML_STACK_HEAD / 8)
 /* The tracepoint's own frames: among so many the call site is looked for. */
 #define OWN_FRAMES 16
@@ -37,7 +22,7 @@ struct kernel_scratch {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, PROGRAMS);
+	__uint(max_entries, ML_KERNEL_PROGRAMS);
 	__type(key, u32);
 	__type(value, struct kernel_scratch);
 } kernel_scratches SEC(".maps");

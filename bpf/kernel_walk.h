@@ -28,13 +28,17 @@
 /* Words in which the first return address is looked for. */
 #define NEAR_WORDS 64
 
+/* Allocating functions that call one tracepoint, at most; of more some are learnt again and again. */
+#define STARTS 16
+
 /* The stack from the tracepoint's arguments on. */
 struct window {
 	u64 at;
-	u64 start;    /* where the arguments' function returns to; 0: not known yet */
-	u32 start_at; /* and the place of that */
+	u64 start;    /* where the arguments' function returns to; 0: not known */
+	u32 start_at; /* the place of that; 0: not known yet */
 	u32 bp_at;    /* where it saved rbp, a place or one below the arguments */
 	u32 walks;
+	u64 starts[STARTS]; /* returns that were learnt: from a place in each allocating function */
 	/* here and not in registers: the verifier would try every value */
 	volatile u32 have;  /* words that were read */
 	volatile u32 total; /* words up to the stack's end */
@@ -44,11 +48,9 @@ struct window {
 	u64 words[WINDOW_WORDS];
 };
 
-/* For each program: an interrupt in one may run another. */
-#define WALKING_PROGRAMS 8
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, WALKING_PROGRAMS);
+	__uint(max_entries, ML_KERNEL_PROGRAMS);
 	__type(key, u32); /* enum kernel_program */
 	__type(value, struct window);
 } kernel_windows SEC(".maps");
@@ -67,9 +69,17 @@ INLINE u32 within(u32 index, u32 size)
 	return index & (size - 1);
 }
 
-/* A word of the window. */
+/* Where a return is kept among those that were learnt. */
+INLINE u64 *start_of(struct window *window, u64 start)
+{
+	return &window->starts[within((start * 0x9fb21c651e98df25ULL) >> 60, STARTS)];
+}
+
+/* A word of the window, which was read unless it can be read here. */
 INLINE u64 word_at(struct window *window, u32 index)
 {
+	if (can_cast())
+		return kernel_word(window->at + 8 * (u64)index);
 	return window->words[within(index, WINDOW_WORDS)];
 }
 
@@ -92,6 +102,8 @@ __attribute__((noinline)) int read_up_to(struct window *window, u32 word)
 
 	if (!window)
 		return 0;
+	if (can_cast())
+		return 1;
 	for (u32 piece = 0; piece < WINDOW_WORDS / PIECE_WORDS; piece++) {
 		have = piece * PIECE_WORDS;
 		if (have < window->have)
@@ -117,23 +129,22 @@ __attribute__((noinline)) int walk_by_tables(struct window *window, struct walke
 					     u64 call_site, u32 words)
 {
 	u32 place, row, frame_end, end = words - ENTRY_WORDS;
-	u64 frame, bp = 0;
+	u64 frame;
 
-	if (!window || !walked || !window->start || words <= ENTRY_WORDS ||
-	    words > STACK_BYTES / 8)
+	if (!window || !walked || words > STACK_BYTES / 8)
 		return 0;
-	window->have = 0;
+	window->start = 0;
+	if (!window->start_at || words <= ENTRY_WORDS)
+		return 0;
+	window->have = can_cast() ? WINDOW_WORDS : 0;
 	window->total = words;
 	if (!read_up_to(window, NEAR_WORDS - 1))
 		return 0;
-	if (word_at(window, window->start_at) != window->start) {
-		window->start = 0; /* it was a copy that was learnt */
-		return 0;
-	}
-	if (bpf_probe_read_kernel(&bp, sizeof(bp),
-				  (void *)(window->at + 8 * (u64)(s64)(int)window->bp_at)))
-		return 0;
-	window->bp = bp;
+	frame = word_at(window, window->start_at);
+	if (!frame || *start_of(window, frame) != frame)
+		return 0; /* from another place, or it was a copy that was learnt */
+	window->start = frame;
+	window->bp = kernel_word(window->at + 8 * (u64)(s64)(int)window->bp_at);
 	window->place = window->start_at;
 	window->hash = 0;
 	walked->count = 0;
@@ -141,9 +152,7 @@ __attribute__((noinline)) int walk_by_tables(struct window *window, struct walke
 		place = window->place;
 		if (place == end) {
 			/* behind a gap of random size, which is not worth reading */
-			if (bpf_probe_read_kernel(&frame, sizeof(frame),
-						  (void *)(window->at + 8 * (u64)end)))
-				return 0;
+			frame = kernel_word(window->at + 8 * (u64)end);
 		} else {
 			if (place >= WINDOW_WORDS || place > end)
 				return 0;
@@ -214,11 +223,12 @@ __attribute__((noinline)) int learn_start(struct window *window, struct walked *
 		if (at >= walked->count || row == ROW_UNKNOWN || !(row & ROW_BP_SAVED))
 			continue;
 		for (u32 word = 0; word < NEAR_WORDS; word++) {
-			if (window->words[word] != walked->frames[at])
+			if (word_at(window, word) != walked->frames[at])
 				continue;
 			window->start_at = word;
 			window->bp_at = word + 1 - ROW_BP_WORDS(row);
 			window->start = walked->frames[at];
+			*start_of(window, window->start) = window->start;
 			return 1;
 		}
 	}

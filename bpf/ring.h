@@ -5,7 +5,10 @@
 
 #include "kernel.h"
 
-/* Every record goes through this one ring: its order is causal order. Sized at load. */
+/*
+ * What programs do goes through this one ring: its order is causal order. What the kernel does, through
+ * buffers (kernel_buffer.h). Sized at load.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 64 * 1024 * 1024);

@@ -169,7 +169,11 @@ impl Attachment {
             hold_ns: if options.estimate { 0 } else { hold_ns() },
             follow: options.follow,
             sample_every: 0,
-            with_kernel: beside::settings(options.with_kernel.as_ref(), page_size)?,
+            with_kernel: beside::settings(
+                options.with_kernel.as_ref(),
+                page_size,
+                options.ring_bytes,
+            )?,
         })
         .map_err(|error| explain(error, options.verbose))?;
         let openings = kernel.take_openings()?;

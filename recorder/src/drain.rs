@@ -4,10 +4,12 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
 use crossbeam_channel::Sender;
 
+use crate::kernel_mode::merge::Merge;
 use crate::ring_fill::RingFill;
 use crate::stops::Stops;
 
@@ -29,6 +31,17 @@ impl Chunk {
         self.bytes
             .extend_from_slice(&(record.len() as u32).to_ne_bytes());
         self.bytes.extend_from_slice(record);
+    }
+
+    /// How many bytes the records take.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Takes off the first `count` records.
+    pub fn take_off(&mut self, count: usize) {
+        let bytes: usize = self.records().take(count).map(|it| it.len() + 4).sum();
+        self.bytes.drain(..bytes);
     }
 
     /// The records, in ring order.
@@ -68,18 +81,25 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Starts to drain `ring` into `chunks`. A full channel makes the ring fill up, which the probes
-    /// account for.
+    /// Starts to drain `ring` into `chunks`, and the kernel's buffers with it. A full channel makes
+    /// them fill up, which the probes account for.
     pub fn start(
         ring: RingBuf<MapData>,
         chunks: Sender<Chunk>,
         relief: Option<Relief>,
+        merge: Option<Merge>,
     ) -> std::io::Result<Drain> {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::clone(&stop);
         let thread = std::thread::Builder::new()
             .name("drain".to_owned())
-            .spawn(move || run(ring, &chunks, relief.as_ref(), &asked))?;
+            .spawn(move || {
+                let mut outlet = Outlet::new(&chunks);
+                match merge {
+                    None => run(ring, &mut outlet, relief.as_ref(), &asked),
+                    Some(merge) => run_merged(ring, &mut outlet, merge, &asked),
+                }
+            })?;
         Ok(Drain { stop, thread })
     }
 
@@ -91,54 +111,119 @@ impl Drain {
     }
 }
 
+/// Where records go.
+#[derive(Debug)]
+pub struct Outlet<'a> {
+    chunk: Chunk,
+    chunks: &'a Sender<Chunk>,
+    /// Whether anybody listens.
+    open: bool,
+}
+
+impl<'a> Outlet<'a> {
+    fn new(chunks: &'a Sender<Chunk>) -> Outlet<'a> {
+        Outlet {
+            chunk: Chunk::default(),
+            chunks,
+            open: true,
+        }
+    }
+
+    /// Adds a record; may wait until a full chunk is taken.
+    pub fn push(&mut self, record: &[u8]) {
+        self.chunk.push(record);
+        if self.is_full() {
+            self.hand_on();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.chunk.size() >= CHUNK_BYTES
+    }
+
+    /// Sends the chunk, if it holds anything; false when nobody listens any more.
+    fn hand_on(&mut self) -> bool {
+        if self.chunk.size() > 0 {
+            let next = Chunk {
+                bytes: Vec::with_capacity(CHUNK_BYTES + 4096),
+            };
+            let chunk = std::mem::replace(&mut self.chunk, next);
+            self.open &= self.chunks.send(chunk).is_ok();
+        }
+        self.open
+    }
+}
+
 fn run(
     mut ring: RingBuf<MapData>,
-    chunks: &Sender<Chunk>,
+    out: &mut Outlet<'_>,
     relief: Option<&Relief>,
     stop: &AtomicBool,
 ) {
-    let mut chunk = Chunk::default();
     loop {
         // Asked before the ring is emptied: what came before the request is drained for sure.
         let last = stop.load(Ordering::Acquire);
         while let Some(record) = ring.next() {
-            chunk.push(&record);
-            if chunk.bytes.len() >= CHUNK_BYTES {
+            out.chunk.push(&record);
+            if out.is_full() {
                 drop(record);
-                if !hand_on(&mut chunk, chunks) {
+                if !out.hand_on() {
                     return;
                 }
                 relief.inspect(|relief| relief.look());
             }
         }
-        if !hand_on(&mut chunk, chunks) {
+        if !out.hand_on() {
             return;
         }
         relief.inspect(|relief| relief.look());
         if last {
             return;
         }
-        let mut ready = libc::pollfd {
-            fd: ring.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one valid pollfd. A failure (EINTR) only means an early look at the ring.
-        unsafe {
-            libc::poll(&mut ready, 1, POLL_MS);
-        }
+        await_records(&ring);
     }
 }
 
-/// Sends the chunk, if it holds anything; false when nobody listens any more.
-fn hand_on(chunk: &mut Chunk, chunks: &Sender<Chunk>) -> bool {
-    if chunk.bytes.is_empty() {
-        return true;
+/// Whoever is in the middle of an event when the recording is closed has so many milliseconds: it may have
+/// been preempted.
+const LAST_MS: u32 = 2000;
+
+/// As [`run`], with the buffers of the kernel beside.
+fn run_merged(
+    mut ring: RingBuf<MapData>,
+    out: &mut Outlet<'_>,
+    mut merge: Merge,
+    stop: &AtomicBool,
+) {
+    while !stop.load(Ordering::Acquire) {
+        merge.read(&mut ring, out);
+        merge.hand_on(out);
+        if !out.hand_on() {
+            return;
+        }
+        await_records(&ring);
     }
-    let next = Chunk {
-        bytes: Vec::with_capacity(CHUNK_BYTES + 4096),
+    for _ in 0..LAST_MS {
+        if merge.read(&mut ring, out) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    merge.hand_on_rest(out);
+    out.hand_on();
+}
+
+/// Waits until the probes wake the reader, but not for long.
+fn await_records(ring: &RingBuf<MapData>) {
+    let mut ready = libc::pollfd {
+        fd: ring.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
     };
-    chunks.send(std::mem::replace(chunk, next)).is_ok()
+    // SAFETY: one valid pollfd. A failure (EINTR) only means an early look at the ring.
+    unsafe {
+        libc::poll(&mut ready, 1, POLL_MS);
+    }
 }
 
 #[cfg(test)]
@@ -154,5 +239,7 @@ mod tests {
         }
         let records: Vec<&[u8]> = chunk.records().collect();
         assert_eq!(records, [&b"one"[..], b"", b"three"]);
+        chunk.take_off(2);
+        assert_eq!(chunk.records().collect::<Vec<_>>(), [b"three"]);
     }
 }

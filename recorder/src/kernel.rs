@@ -17,6 +17,7 @@ use memleak_trace::selection::exponentials;
 
 use crate::elf::SymbolTable;
 use crate::functions::{Shape, USUAL_PROGRAMS};
+use crate::kernel_mode::buffers::{Buffers, Sizes};
 use crate::kernel_mode::places::Places;
 use crate::kernel_mode::settings::Settings;
 use crate::layout::{
@@ -134,6 +135,8 @@ pub struct Kernel {
     return_hook: Option<RawTracePointLinkId>,
     /// In the kernel; nothing where it is not recorded.
     places: Places,
+    /// What the probes there fill.
+    buffers: Option<Sizes>,
 }
 
 /// The programs that are not probes of functions.
@@ -198,7 +201,7 @@ impl Kernel {
             None => loader.load(OBJECT)?,
             Some(settings) => {
                 settings.apply(&mut loader);
-                loader.load(WITH_KERNEL)?
+                loader.load(settings.patched(WITH_KERNEL).bytes())?
             }
         };
         for name in RAW_PROGRAMS {
@@ -218,6 +221,7 @@ impl Kernel {
             second_table: HashMap::new(),
             return_hook: None,
             places: Places::default(),
+            buffers: options.with_kernel.as_ref().map(Settings::buffers),
         };
         for name in USUAL_PROGRAMS {
             kernel.load_program(name)?;
@@ -268,6 +272,12 @@ impl Kernel {
     pub fn attach_places(&mut self, percpu: bool) -> Result<&Places, KernelError> {
         self.places = Places::attach(&mut self.ebpf, percpu)?;
         Ok(&self.places)
+    }
+
+    /// What they fill; `None` where the kernel is not recorded.
+    pub fn map_buffers(&self) -> Result<Option<Buffers>, KernelError> {
+        let buffers = self.buffers.map(|sizes| Buffers::of(&self.ebpf, sizes));
+        buffers.transpose()
     }
 
     /// Watches how recorded processes end. Without OOM kills where the kernel does not tell them.

@@ -3,6 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -13,6 +14,8 @@ use memleak_trace::{Description, Note};
 
 use crate::drain::{Drain, Relief};
 use crate::encode::{Encoder, Finding, Progress, Sink, Written};
+use crate::kernel_mode::buffers::Buffers;
+use crate::kernel_mode::merge::Merge;
 use crate::layout::Counters;
 use crate::ledger::Ledger;
 use crate::overflow::OnOverflow;
@@ -31,6 +34,8 @@ pub struct Source {
     pub page_size: u64,
     /// Those who are stopped while the ring is nearly full; `None`: nobody is.
     pub paused: Option<Arc<Stops>>,
+    /// What probes in the kernel fill; `None`: there are none.
+    pub buffers: Option<Buffers>,
     /// Chunks of 256 KiB that wait between ring and encoder at most: it is the ring that waits for a
     /// slow disk.
     pub waiting_chunks: usize,
@@ -39,6 +44,9 @@ pub struct Source {
 /// The threads between ring and file.
 pub struct Pipeline {
     ring_fill: RingFill,
+    /// Of the kernel's buffers.
+    buffered: Arc<AtomicU64>,
+    /// Of ring and buffers.
     ring_bytes: u64,
     drain: Drain,
     encoder: Encoder,
@@ -75,12 +83,19 @@ impl Pipeline {
         let progress = Arc::new(Progress::default());
         let encoder = Encoder::start(sink, encoded, found, Arc::clone(&progress))
             .context("cannot start the encoder's thread")?;
+        let buffered = source.buffers.as_ref().map(Buffers::waiting);
+        let buffer_bytes = source.buffers.as_ref().map_or(0, Buffers::bytes);
+        let merge = match source.buffers {
+            Some(buffers) => Some(Merge::new(buffers, map_fill()?)),
+            None => None,
+        };
         let drain =
-            Drain::start(ring, chunks, relief).context("cannot start the drain's thread")?;
+            Drain::start(ring, chunks, relief, merge).context("cannot start the drain's thread")?;
         let symbolizer = Symbolizer::start().context("cannot start the symbolizer's thread")?;
         Ok(Pipeline {
             ring_fill,
-            ring_bytes,
+            buffered: buffered.unwrap_or_default(),
+            ring_bytes: ring_bytes + buffer_bytes,
             drain,
             encoder,
             findings,
@@ -153,7 +168,7 @@ impl Pipeline {
             elapsed,
             events: self.events(),
             lost: self.ledger.lost(),
-            ring_used: self.ring_fill.waiting(),
+            ring_used: self.ring_fill.waiting() + self.buffered.load(Relaxed),
             ring_bytes: self.ring_bytes,
             file_bytes: self.progress.bytes.load(Relaxed),
         }

@@ -44,14 +44,20 @@ impl RingFill {
 
     /// Bytes that wait to be drained.
     pub fn waiting(&self) -> u64 {
-        // SAFETY: both pages are mapped as long as `self` lives, and start with the position.
-        let (consumed, produced) = unsafe {
-            (
-                (*self.consumer).load(Ordering::Acquire),
-                (*self.producer).load(Ordering::Acquire),
-            )
-        };
-        produced.saturating_sub(consumed)
+        let consumed = self.consumed();
+        self.produced().saturating_sub(consumed)
+    }
+
+    /// Bytes that were drained, in all.
+    pub fn consumed(&self) -> u64 {
+        // SAFETY: the page is mapped as long as `self` lives, and starts with the position.
+        unsafe { (*self.consumer).load(Ordering::Acquire) }
+    }
+
+    /// Bytes that were reserved, in all.
+    pub fn produced(&self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (*self.producer).load(Ordering::Acquire) }
     }
 }
 

@@ -111,6 +111,7 @@ impl Session {
                 ring_bytes: u64::from(options.ring_bytes),
                 page_size,
                 paused: (options.on_overflow == OnOverflow::Pause).then(|| Arc::clone(&stops)),
+                buffers: attachment.kernel().map_buffers()?,
                 waiting_chunks: WAITING_CHUNKS,
             },
             Sink {

@@ -203,15 +203,35 @@ pub fn decode(bytes: &[u8]) -> Result<Record, WireError> {
         RECORD_POINT..=RECORD_STACK | RECORD_EXEC..=RECORD_EXIT => {
             Err(WireError::Short(bytes.len()))
         }
-        kernel::RECORD_KERNEL_ALLOC if bytes.len() >= kernel::KERNEL_ALLOC_BYTES => {
-            let event = event(bytes, u64_at(bytes, 32)?, u64_at(bytes, 40)?)?;
-            Ok(Record::KernelAlloc(event, kernel::detail(bytes)?))
+        kernel::RECORD_ALLOC if bytes.len() >= kernel::ALLOC_BYTES => {
+            let (event, detail) = kernel::allocation(bytes)?;
+            Ok(Record::KernelAlloc(event, detail))
+        }
+        kernel::RECORD_FREE if bytes.len() >= kernel::SLOT_BYTES => {
+            kernel::event(bytes).map(Record::Event)
         }
         kernel::RECORD_CACHE if bytes.len() >= kernel::CACHE_BYTES => {
             kernel::cache(bytes).map(Record::Cache)
         }
-        kernel::RECORD_KERNEL_ALLOC | kernel::RECORD_CACHE => Err(WireError::Short(bytes.len())),
+        kernel::RECORD_ALLOC..=kernel::RECORD_FREE => Err(WireError::Short(bytes.len())),
         other => Err(WireError::Shape(other)),
+    }
+}
+
+/// When a record of the ring was made; `None` for what has no time.
+pub fn time_of(record: &[u8]) -> Option<u64> {
+    match u16_at(record, 0) {
+        Ok(RECORD_POINT..=RECORD_ALLOC | RECORD_EXEC..=RECORD_EXIT) => u64_at(record, 16).ok(),
+        _ => None,
+    }
+}
+
+/// Whether a record of the ring is a stack or a name that events of the kernel refer to.
+pub fn describes_kernel(record: &[u8]) -> bool {
+    match u16_at(record, 0) {
+        Ok(RECORD_STACK) => u32_at(record, 12) == Ok(kernel::SPACE),
+        Ok(kernel::RECORD_CACHE) => true,
+        _ => false,
     }
 }
 
@@ -220,7 +240,6 @@ fn event(bytes: &[u8], size: u64, stack: u64) -> Result<RawEvent, WireError> {
     let op = OPS
         .get(usize::from(number).wrapping_sub(1))
         .copied()
-        .or_else(|| kernel::op(number))
         .ok_or(WireError::Op(number))?;
     Ok(RawEvent {
         op,
@@ -281,7 +300,7 @@ pub(crate) fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N
         .ok_or(WireError::Short(bytes.len()))
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Result<u16, WireError> {
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Result<u16, WireError> {
     bytes_at(bytes, at).map(u16::from_ne_bytes)
 }
 

@@ -70,7 +70,7 @@ fn the_kernel_accepts_the_probes_on_both_sides() {
             },
         };
         let mut kernel = Kernel::load(LoadOptions {
-            with_kernel: settings(Some(&kernel_options), 4096).unwrap(),
+            with_kernel: settings(Some(&kernel_options), 4096, 1 << 20).unwrap(),
             ..options(0, Selection::default())
         })
         .unwrap();

@@ -40,8 +40,15 @@ impl Beside {
 pub fn settings(
     options: Option<&KernelOptions>,
     page_size: u64,
+    ring_bytes: u32,
 ) -> anyhow::Result<Option<Settings>> {
-    options
-        .map(|options| Ok(Settings::new(options, None, Facts::read(page_size)?)))
-        .transpose()
+    let settings = |options| {
+        anyhow::Ok(Settings::new(
+            options,
+            None,
+            Facts::read(page_size)?,
+            ring_bytes,
+        ))
+    };
+    options.map(settings).transpose()
 }

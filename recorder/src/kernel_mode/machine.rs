@@ -13,6 +13,8 @@ pub struct Facts {
     pub page_size: u64,
     /// CPUs that there may be.
     pub possible_cpus: u32,
+    /// Their numbers are below this.
+    pub cpu_numbers: u32,
     /// Address of the variable that holds the address of the first `struct page`; 0: not known.
     pub vmemmap_at: u64,
     pub tables: Tables,
@@ -56,6 +58,7 @@ impl Facts {
         Ok(Facts {
             page_size,
             possible_cpus: possible_cpus(),
+            cpu_numbers: cpu_numbers(),
             vmemmap_at: vmemmap_at(symbols.as_ref()),
             tables: symbols.as_ref().and_then(Tables::find).unwrap_or_default(),
         })
@@ -67,6 +70,16 @@ pub fn possible_cpus() -> u32 {
     let text = std::fs::read_to_string(POSSIBLE).unwrap_or_default();
     count(&text)
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32))
+}
+
+/// The highest number of a CPU that there may be, plus 1.
+fn cpu_numbers() -> u32 {
+    let text = std::fs::read_to_string(POSSIBLE).unwrap_or_default();
+    let numbers = text.trim().split([',', '-']);
+    let highest = numbers
+        .filter_map(|number| number.parse::<u32>().ok())
+        .max();
+    highest.map_or_else(possible_cpus, |highest| highest + 1)
 }
 
 /// CPUs of a list such as `0-3,8`.
@@ -111,6 +124,6 @@ mod tests {
         }
         assert_eq!(count(""), None);
         assert_eq!(count("3-1"), None);
-        assert!(possible_cpus() >= 1);
+        assert!(possible_cpus() >= 1 && cpu_numbers() >= possible_cpus());
     }
 }

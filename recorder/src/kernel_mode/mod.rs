@@ -2,20 +2,26 @@
 //!
 //! - [`table`]: the places that are probed; [`places`]: attaches and reads them
 //! - [`settings`]: what they are told; [`probes`]: the object that has nothing else
+//! - [`cast`]: how they read the kernel's memory
+//! - [`buffers`], [`order`], [`merge`]: the events of all CPUs in one order
 //! - [`wire`], [`names`], [`gfp`]: from their records to the columns of the trace
 //! - [`kallsyms`], [`leaf_cut`]: names of frames, and where a stack begins
 //! - [`choice`]: whose allocations; [`coverage`]: what cannot be seen
 //! - [`session`]: a recording of the kernel alone; [`beside`]: beside that of programs
 
 pub mod beside;
+pub mod buffers;
+pub mod cast;
 pub mod choice;
 pub mod coverage;
 pub mod gfp;
 pub mod kallsyms;
 pub mod leaf_cut;
 pub mod machine;
+pub mod merge;
 pub mod misses;
 pub mod names;
+pub mod order;
 pub mod places;
 pub mod probes;
 pub mod session;

@@ -11,8 +11,8 @@ use super::wire::{RawCache, RawDetail, text};
 /// What was told so far.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// By the cache's address; the last name told counts.
-    caches: HashMap<u64, Arc<str>>,
+    /// By the cache's number.
+    caches: HashMap<u32, Arc<str>>,
     threads: HashMap<[u8; 16], Arc<str>>,
     flags: HashMap<u32, Arc<str>>,
 }
@@ -43,7 +43,7 @@ impl Names {
 mod tests {
     use super::*;
 
-    /// The last name of an address counts; what the kernel does not tell is not made up.
+    /// Each number has a name; what the kernel does not tell is not made up.
     #[test]
     fn details() {
         let mut names = Names::default();
@@ -53,9 +53,9 @@ mod tests {
             gfp,
             comm: *b"kworker/0:1\0\0\0\0\0",
         };
-        for name in ["old", "dentry"] {
+        for (cache, name) in [(6, "old"), (7, "dentry")] {
             let name = name.to_owned();
-            names.tell(RawCache { cache: 7, name });
+            names.tell(RawCache { cache, name });
         }
         let detail = names.detail(&raw(7, 0xcc0));
         assert_eq!(detail.cache.as_deref(), Some("dentry"));

@@ -3,6 +3,7 @@
 use aya::maps::{HashMap, MapData, RingBuf};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
 
+use super::buffers::Buffers;
 use super::places::{self, Places};
 use super::settings::Settings;
 use crate::kernel::KernelError;
@@ -11,10 +12,15 @@ use crate::object;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/kernel_alloc.bpf.o"));
 
+/// The ring has stacks and names only: so small a part of what was asked for.
+const RING_SHARE: u32 = 8;
+const LEAST_RING: u32 = 4096;
+
 /// The loaded object, and what of it is attached.
 pub struct Probes {
     ebpf: Ebpf,
     places: Places,
+    ring_bytes: u32,
 }
 
 impl Probes {
@@ -27,9 +33,11 @@ impl Probes {
         percpu: bool,
     ) -> Result<Probes, KernelError> {
         let mut loader = EbpfLoader::new();
+        // Events go through the buffers, which are as large together.
+        let ring_bytes = (ring_bytes / RING_SHARE).max(LEAST_RING);
         loader.map_max_entries("events", ring_bytes);
         settings.apply(&mut loader);
-        let mut ebpf = loader.load(OBJECT)?;
+        let mut ebpf = loader.load(settings.patched(OBJECT).bytes())?;
         for pid in pids {
             let map = ebpf.map_mut("chosen_pids");
             let map = map.ok_or(KernelError::Missing("chosen_pids"))?;
@@ -41,7 +49,11 @@ impl Probes {
                 })?;
         }
         let places = Places::attach(&mut ebpf, percpu)?;
-        Ok(Probes { ebpf, places })
+        Ok(Probes {
+            ebpf,
+            places,
+            ring_bytes,
+        })
     }
 
     /// What is probed.
@@ -52,6 +64,16 @@ impl Probes {
     /// The ring's reading end; there is one.
     pub fn take_ring(&mut self) -> Result<RingBuf<MapData>, KernelError> {
         object::take_ring(&mut self.ebpf, "events")
+    }
+
+    /// How large the ring is.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes.into()
+    }
+
+    /// What the probes fill beside it.
+    pub fn map_buffers(&self, settings: &Settings) -> Result<Buffers, KernelError> {
+        Buffers::of(&self.ebpf, settings.buffers())
     }
 
     /// Opens or closes the recording, for all probes at one instant.

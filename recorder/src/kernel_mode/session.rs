@@ -55,7 +55,7 @@ impl Session {
         let cgroup = kernel.choice.find_cgroup()?;
         let page_size = trace_header::page_size();
         let facts = Facts::read(page_size)?;
-        let settings = Settings::new(kernel, cgroup, facts);
+        let settings = Settings::new(kernel, cgroup, facts, options.ring_bytes);
         let pids = &kernel.choice.pids;
         let mut probes = Probes::attach(options.ring_bytes, &settings, pids, kernel.percpu)
             .map_err(|error| explain(error, options.verbose))?;
@@ -74,9 +74,10 @@ impl Session {
         let pipeline = Pipeline::start(
             Source {
                 ring: probes.take_ring()?,
-                ring_bytes: u64::from(options.ring_bytes),
+                ring_bytes: probes.ring_bytes(),
                 page_size,
                 paused: None,
+                buffers: Some(probes.map_buffers(&settings)?),
                 waiting_chunks: WAITING_CHUNKS,
             },
             Sink {

@@ -3,6 +3,8 @@
 use aya::EbpfLoader;
 
 use super::KernelOptions;
+use super::buffers::Sizes;
+use super::cast::{Cast, Patched};
 use super::choice::Cgroup;
 use super::machine::Facts;
 
@@ -22,11 +24,26 @@ pub struct Settings {
     cgroup: Cgroup,
     stacks: u32,
     facts: Facts,
+    buffers: Sizes,
+    wake_mask: u64,
+    cast: Option<Cast>,
+    word_type: u32,
 }
 
+/// The reader is woken once per so many parts of a CPU's buffer: a wake-up costs as much as a hundred
+/// events, and the reader looks by itself fifty times a second.
+const WAKE_SHIFT: u32 = 3;
+
 impl Settings {
-    /// For what was asked for on this machine.
-    pub fn new(options: &KernelOptions, cgroup: Option<Cgroup>, facts: Facts) -> Settings {
+    /// For what was asked for on this machine; `ring_bytes` is what the buffers may take.
+    pub fn new(
+        options: &KernelOptions,
+        cgroup: Option<Cgroup>,
+        facts: Facts,
+        ring_bytes: u32,
+    ) -> Settings {
+        let cast = Cast::find();
+        let buffers = Sizes::new(facts.cpu_numbers, ring_bytes);
         let choice = &options.choice;
         let mut comm = [0u8; 16];
         for (to, from) in comm
@@ -51,13 +68,32 @@ impl Settings {
             cgroup: cgroup.unwrap_or_default(),
             stacks: u32::from(options.stacks),
             facts,
+            buffers,
+            wake_mask: (1 << buffers.slots_shift >> WAKE_SHIFT) - 1,
+            cast,
+            word_type: cast.map_or(0, |cast| cast.word_type),
         }
+    }
+
+    /// The object as this kernel can load it.
+    pub fn patched(&self, object: &[u8]) -> Patched {
+        Patched::new(object, self.cast)
+    }
+
+    /// How large the buffers are.
+    pub fn buffers(&self) -> Sizes {
+        self.buffers
     }
 
     /// Sets them in the object that `loader` is about to load.
     pub fn apply<'a>(&'a self, loader: &mut EbpfLoader<'a>) {
         loader
             .map_max_entries("tracked", self.tracked)
+            .map_max_entries("kernel_positions", self.buffers.cpus)
+            .map_max_entries("kernel_slots", self.buffers.slots())
+            .override_global("word_type", &self.word_type, true)
+            .override_global("slots_shift", &self.buffers.slots_shift, true)
+            .override_global("wake_mask", &self.wake_mask, true)
             .override_global("own_tgid", &self.own_tgid, true)
             .override_global("choose_pid", &self.choose_pid, true)
             .override_global("choose_comm", &self.choose_comm, true)
