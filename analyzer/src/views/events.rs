@@ -5,12 +5,11 @@ use std::io::Write;
 use memleak_trace::Domain;
 
 use super::stacks::Stacks;
-use super::table::{Column, Estimated, Head, TableWriter, Unit};
-use super::{Request, since, warn_if_incomplete};
+use super::table::{Column, TableWriter, Unit};
+use super::{Request, head, since, warn_if_incomplete};
 use crate::analysis::{Analysis, survey};
-use crate::filter::{self, Filter, Shown};
+use crate::filter::{self, Filter};
 use crate::replay::{Replay, Site};
-use crate::report;
 use crate::source::Source;
 use crate::span::Span;
 
@@ -47,14 +46,8 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         at: to.min(end),
     };
     warn_if_incomplete(&request.trace.name(), &analysis);
-    let head = Head {
-        view: "events",
-        title: "events, in the order in which they took effect".to_owned(),
-        trace: report::trace(&request.trace.name(), &analysis),
-        at_ns: since(start, analysis.at),
-        filters: Shown::new(&request.filters, &filter, start, request.top),
-        estimated: Estimated::default(),
-    };
+    let title = "events, in the order in which they took effect".to_owned();
+    let head = head(request, &analysis, &filter, "events", title);
     let mut stacks = Stacks::new(&analysis);
     let mut table = TableWriter::begin(request.format, &head, &COLUMNS, out)?;
     let mut left = request.top.map_or(u64::MAX, u64::from);

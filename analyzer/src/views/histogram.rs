@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks, domain_of};
+use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::totals::Totals;
 use super::{Replayed, Request, replay};
@@ -265,8 +265,7 @@ impl Histogram<'_> {
         let rows = self.rows(shape, sites, groups);
         let mut columns = shape.columns.to_vec();
         if self.per_stack {
-            columns.extend(COLUMNS);
-            columns.push(("frames", Unit::Frames));
+            columns.extend(WITH_FRAMES);
         } else {
             columns.push(("domain", Unit::Word));
         }

@@ -14,7 +14,7 @@ use std::io::Write;
 use memleak_trace::Domain;
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks};
+use super::stacks::{Stacks, WITH_FRAMES};
 use super::table::{Estimated, Unit, Value};
 use super::{Request, replay, since, write_ranking};
 use crate::replay::{Allocation, Death, Observer, Sites};
@@ -151,8 +151,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
         ("bytes", Unit::Bytes),
         ("count", Unit::Count),
     ];
-    columns.extend(COLUMNS);
-    columns.push(("frames", Unit::Frames));
+    columns.extend(WITH_FRAMES);
     let mut stacks = Stacks::new(analysis);
     let rows = ranked.into_iter().map(|(site, held)| {
         let site = &sites[site];
@@ -166,8 +165,7 @@ pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
             (bytes as f64 / highest.peak_bytes.max(1) as f64).into(),
         ];
         row.extend(Cells::new(&analysis.replay, held.now.sizes).pair(&held.now));
-        row.extend(stacks.cells(site));
-        row.push(Value::Frames(stacks.frames(site.stack)));
+        row.extend(stacks.cells_with_frames(site));
         row
     });
     let rows = rows.collect();

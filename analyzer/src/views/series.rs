@@ -15,7 +15,7 @@ use crate::report::text;
 use crate::source::Source;
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks};
+use super::stacks::{Stacks, WITH_FRAMES};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::{Request, head, since, warn_if_incomplete};
 
@@ -69,8 +69,7 @@ pub fn run(request: &Request, every: Every, out: &mut dyn Write) -> anyhow::Resu
         ("bytes", Unit::Bytes),
         ("count", Unit::Count),
     ];
-    columns.extend(COLUMNS);
-    columns.push(("frames", Unit::Frames));
+    columns.extend(WITH_FRAMES);
     // As text it is memleak's own form, for programs a table.
     let mut writer = match request.format {
         Format::Text => Writer::Text(out),
@@ -178,8 +177,7 @@ fn print(
                 let site = &sites[*site as usize];
                 let mut row: Vec<Value> = vec![since(start, analysis.at).into()];
                 row.extend(Cells::new(replay, amount.sizes).pair(amount));
-                row.extend(stacks.cells(site));
-                row.push(Value::Frames(stacks.frames(site.stack)));
+                row.extend(stacks.cells_with_frames(site));
                 table.row(&row)?;
             }
         }

@@ -19,6 +19,12 @@ pub const COLUMNS: [Column; 4] = [
     ("stack_id", Unit::Number),
 ];
 
+/// The columns of [`Stacks::cells_with_frames`].
+pub const WITH_FRAMES: [Column; 5] = {
+    let [domain, op, pid, stack] = COLUMNS;
+    [domain, op, pid, stack, ("frames", Unit::Frames)]
+};
+
 /// Names the stacks of a recording, each once.
 pub struct Stacks<'a> {
     recording: &'a Recording,
@@ -52,6 +58,13 @@ impl<'a> Stacks<'a> {
             )
         };
         self.known.entry(id).or_insert_with(named).clone()
+    }
+
+    /// Which site a row is about, and its frames.
+    pub fn cells_with_frames(&mut self, site: &Site) -> [Value; 5] {
+        let [domain, op, pid, stack] = self.cells(site);
+        let frames = Value::Frames(self.frames(site.stack));
+        [domain, op, pid, stack, frames]
     }
 
     /// Which site a row is about.

@@ -7,7 +7,7 @@ use std::io::Write;
 use memleak_trace::op::{Domain, Effect};
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks};
+use super::stacks::{Stacks, WITH_FRAMES};
 use super::table::{Estimated, Unit, Value};
 use super::{Request, write_ranking};
 use crate::filter::lifetime;
@@ -128,8 +128,7 @@ pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Re
         ("total_bytes", Unit::Bytes),
         ("share", Unit::Share),
     ];
-    columns.extend(COLUMNS);
-    columns.push(("frames", Unit::Frames));
+    columns.extend(WITH_FRAMES);
     let mut stacks = Stacks::new(&replayed.analysis);
     let rows = groups.iter().map(|(site, all, temporary)| {
         let site = &sites[*site as usize];
@@ -141,8 +140,7 @@ pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Re
             cells.bytes(all),
             (temporary.count.estimate() / all.count.estimate().max(1.0)).into(),
         ];
-        row.extend(stacks.cells(site));
-        row.push(Value::Frames(stacks.frames(site.stack)));
+        row.extend(stacks.cells_with_frames(site));
         row
     });
     let rows = rows.collect();

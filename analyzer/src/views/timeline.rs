@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks, domain_of};
+use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::{Request, head, replay_with, since};
 use crate::filter;
@@ -151,8 +151,7 @@ pub fn run(
 
     let mut columns = TIMES.to_vec();
     if per_stack {
-        columns.extend(COLUMNS);
-        columns.push(("frames", Unit::Frames));
+        columns.extend(WITH_FRAMES);
     } else {
         columns.push(("domain", Unit::Word));
     }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::histogram::{Classes, SizeTotals};
 use super::scaled::{Cells, Scale};
-use super::stacks::{COLUMNS, Stacks, domain_of};
+use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, Unit, Value};
 use super::totals::{SiteTotals, Totals};
 use super::{Replayed, Request, replay, write_ranking};
@@ -196,16 +196,9 @@ impl Asked<'_> {
     fn by_stack(&self, parts: &[Part], out: &mut dyn Write) -> anyhow::Result<()> {
         let sites = self.replayed.analysis.replay.sites().as_slice();
         let mut stacks = Stacks::new(&self.replayed.analysis);
-        let mut columns = COLUMNS.to_vec();
-        columns.push(("frames", Unit::Frames));
         let groups = grouped(parts, |part| part.site);
-        let cells = |site: &u32| {
-            let site = &sites[*site as usize];
-            let mut cells = stacks.cells(site).to_vec();
-            cells.push(Value::Frames(stacks.frames(site.stack)));
-            cells
-        };
-        self.write("stack", &columns, groups, cells, out)
+        let cells = |site: &u32| stacks.cells_with_frames(&sites[*site as usize]).to_vec();
+        self.write("stack", &WITH_FRAMES, groups, cells, out)
     }
 
     fn by_thread(&self, parts: &[Part], out: &mut dyn Write) -> anyhow::Result<()> {

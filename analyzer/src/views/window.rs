@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::scaled::{Amount, Cells, Scale};
-use super::stacks::{COLUMNS, Stacks, domain_of};
+use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, Unit, Value};
 use super::{Request, head, replay_with, since, write_ranking, write_table};
 use crate::estimate::Sizes;
@@ -114,8 +114,7 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
             let cells = Cells::new(replay, sizes(classes));
             let figures = classes.iter().flat_map(|amount| cells.pair(amount));
             let mut row: Vec<Value> = figures.collect();
-            row.extend(stacks.cells(site));
-            row.push(Value::Frames(stacks.frames(site.stack)));
+            row.extend(stacks.cells_with_frames(site));
             row
         });
         let rows = rows.collect();
@@ -176,7 +175,6 @@ fn per_stack_columns() -> Vec<Column> {
         ("aofo_bytes", Unit::Bytes),
         ("aofo_count", Unit::Count),
     ];
-    columns.extend(COLUMNS);
-    columns.push(("frames", Unit::Frames));
+    columns.extend(WITH_FRAMES);
     columns
 }
