@@ -86,8 +86,9 @@ pub const AGE_BOUNDS: [i64; 26] = [
     100_000 * S,
 ];
 
-/// Bytes and count of some allocations.
-#[derive(Clone, Copy, Debug, Default)]
+/// Bytes and count of some allocations. Small: with tens of thousands of stacks, millions of allocations are summed
+/// in no order.
+#[derive(Clone, Debug, Default)]
 struct Tally {
     bytes: u64,
     count: u64,
@@ -95,7 +96,7 @@ struct Tally {
     taken: u64,
     any: bool,
     /// What they stand for, if the trace is a sample.
-    estimate: Estimate,
+    estimate: Option<Box<Estimate>>,
 }
 
 impl Tally {
@@ -106,7 +107,7 @@ impl Tally {
         self.taken += allocation.taken;
         self.any = true;
         if let Some(weight) = weight {
-            let estimate = &mut self.estimate;
+            let estimate = self.estimate.get_or_insert_default();
             estimate.sampled += u64::from(allocation.count);
             estimate.bytes.add(Sum::of(allocation.size, weight));
             let count = Sum::of(u64::from(allocation.count), weight);
@@ -116,17 +117,24 @@ impl Tally {
 
     /// The bytes: of a sample, the estimate.
     fn bytes(&self) -> u64 {
-        self.bytes + self.estimate.bytes.missed.round() as u64
+        let missed = self.estimate.as_ref().map_or(0.0, |of| of.bytes.missed);
+        self.bytes + missed.round() as u64
     }
 
     /// The number: of a sample, the estimate.
     fn count(&self) -> u64 {
-        self.count + self.estimate.count.missed.round() as u64
+        let missed = self.estimate.as_ref().map_or(0.0, |of| of.count.missed);
+        self.count + missed.round() as u64
+    }
+
+    /// What a sample's allocations stand for; none if the trace is no sample.
+    fn estimate(&self) -> Option<Estimate> {
+        self.estimate.as_deref().copied()
     }
 }
 
 /// What a site holds of the allocations that the filter lets through. Ages in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Held {
     tally: Tally,
     oldest: i64,
@@ -197,9 +205,8 @@ impl<'a> Tables<'a> {
             stacks = stacks.limit(top);
         }
         let table = stacks.select([col("site")]).collect()?;
-        let is_sampled = self.sampled().is_some();
         let row = |site: u32| {
-            let held = self.held[site as usize];
+            let held = &self.held[site as usize];
             let age = |age: i64| held.tally.any.then(|| age.unsigned_abs());
             StackRow {
                 site,
@@ -208,7 +215,7 @@ impl<'a> Tables<'a> {
                 taken: held.tally.taken,
                 oldest_age: age(held.oldest),
                 youngest_age: age(held.youngest),
-                estimate: (is_sampled && held.tally.any).then_some(held.tally.estimate),
+                estimate: held.tally.estimate(),
             }
         };
         let chosen = table.column("site")?.u32()?.into_no_null_iter();
@@ -228,14 +235,13 @@ impl<'a> Tables<'a> {
             let tally = bins[row].entry(bin).or_default();
             tally.add(&allocation, self.weight(&allocation));
         });
-        let is_sampled = self.sampled().is_some();
         let rows = stacks.iter().zip(bins).flat_map(|(stack, bins)| {
             bins.into_iter().map(move |(bin, tally)| AgeRow {
                 site: stack.site,
                 bin,
                 bytes: tally.bytes(),
                 count: tally.count(),
-                estimate: is_sampled.then_some(tally.estimate),
+                estimate: tally.estimate(),
             })
         });
         rows.collect()

@@ -117,10 +117,14 @@ impl Chunk {
     }
 
     /// The blocks in it.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        let taken = |(at, _): &(usize, &Slot)| self.tags >> (8 * at) & 0xff != 0;
-        let slots = self.slots.iter().enumerate().filter(taken);
-        slots.map(|(_, slot)| slot)
+        let mut taken = !zero_bytes(self.tags) & HIGH_BITS;
+        std::iter::from_fn(move || {
+            let slot = (taken != 0).then(|| &self.slots[lowest(taken)]);
+            taken &= taken.wrapping_sub(1);
+            slot
+        })
     }
 
     /// Asks the processor to load all of it.
