@@ -143,6 +143,8 @@ def test_intervals_hold(options, tmp_path):
     # Each misses once in a thousand times: three in some two hundred happen once in ten thousand test runs.
     assert len(missed) <= 2, missed
     for function, found in ratios.items():
+        if function == "few_large" and not any(found):
+            continue  # Of its 300 blocks one in a hundred is recorded: once in twenty test runs none is, which has no mean.
         mean = sum(found) / len(found)
         spread = (sum((ratio - mean) ** 2 for ratio in found) / (len(found) - 1) / len(found)) ** 0.5
         assert abs(mean - 1) <= 5 * spread + 0.001, (function, mean, spread)
