@@ -1,7 +1,7 @@
 """Verdicts on programs in Lua, Ruby, Perl and awk.
 
-Unlike those of test_verdicts_held_out.py they were first recorded when the rules were finished, and changed none: all
-verdicts were right (`docs/verdicts.md`).
+Unlike those of test_verdicts_held_out.py they were first recorded when the rules were finished, and changed none
+(`docs/verdicts.md`).
 """
 
 import pytest
