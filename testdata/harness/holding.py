@@ -1,4 +1,4 @@
-"""Programs that hold memory in a known way, recorded together; the stack of each that a verdict is asked about."""
+"""Programs recorded together; of those that hold memory in a known way, the stack that a verdict is asked about."""
 
 import subprocess
 
@@ -21,15 +21,15 @@ class Holder:
         assert self.process.stdout.readline() == "done\n"
 
 
-def recorded(start, names, trace, transient=()):
-    """The stack of each program that `start(name)` starts. They share a recording and have to end together: who
-    stopped long before its end would look like a leak that stopped. `transient`: names of those that hold nothing for long."""
+def record_together(start, names, trace, *options):
+    """({name: program}, report) of one recording of programs that `start(name)` starts: they do their work at once, and are
+    killed in the end."""
     programs = {}
     try:
         for name in names:
             programs[name] = start(name)
         pids = ",".join(str(program.pid) for program in programs.values())
-        with Recording(pids, trace) as recording:
+        with Recording(pids, trace, *options) as recording:
             for program in programs.values():
                 program.go()
             for program in programs.values():
@@ -41,6 +41,13 @@ def recorded(start, names, trace, transient=()):
         for program in programs.values():
             program.process.kill()
             program.process.wait()
+    return programs, report
+
+
+def recorded(start, names, trace, transient=()):
+    """The stack of each program, recorded together. They have to end together, too: who stopped long before the end would
+    look like a leak that stopped. `transient`: names of those that hold nothing for long."""
+    programs, report = record_together(start, names, trace)
     return {name: stack_of(program.pid, report, name in transient) for name, program in programs.items()}
 
 

@@ -5,6 +5,7 @@ from subprocess import run
 
 import compare
 import pytest
+from holding import record_together
 from session import Program, Recording, analyze, binary, build_programs, report_of
 
 LEAST, MOST = 1000, 5000
@@ -84,29 +85,16 @@ def test_exec_forgets_what_was_recorded(tmp_path):
 
 def sampled_runs(trace, *options):
     """Records several programs at once. Yields, for each, its true sites, what it allocated in all, and its report's stacks."""
-    programs = [Program("sampled") for _ in range(TOGETHER)]
-    try:
-        pids = ",".join(str(program.pid) for program in programs)
-        with Recording(pids, trace, *options) as recording:
-            for program in programs:
-                program.go()
-            for program in programs:
-                program.wait_until_done()
-            recording.stop()
-        report = report_of(trace)
-        assert not compare.losses(report) and report["trace"]["defects"]["total"] == 0
-        # Nothing was freed that is not known: alloc and free stay together.
-        anomalies = report["trace"]["anomalies"]
-        assert anomalies == {name: 0 for name in anomalies}, anomalies
-        assert not sound(trace)
-        for program in programs:
-            told = [json.loads(line) for line in program.lines.seen if '"sites"' in line]
-            own = [stack for stack in report["stacks"] if stack["pid"] == program.pid]
-            yield told[0]["sites"], told[1]["sites"], own
-    finally:
-        for program in programs:
-            program.process.kill()
-            program.process.wait()
+    programs, report = record_together(lambda _: Program("sampled"), range(TOGETHER), trace, *options)
+    assert report["trace"]["defects"]["total"] == 0
+    # Nothing was freed that is not known: alloc and free stay together.
+    anomalies = report["trace"]["anomalies"]
+    assert anomalies == {name: 0 for name in anomalies}, anomalies
+    assert not sound(trace)
+    for program in programs.values():
+        told = [json.loads(line) for line in program.lines.seen if '"sites"' in line]
+        own = [stack for stack in report["stacks"] if stack["pid"] == program.pid]
+        yield told[0]["sites"], told[1]["sites"], own
 
 
 @pytest.mark.parametrize("options", [("--sample-bytes", "64KiB"), ("-s", "100")], ids=["by_bytes", "one_in_100"])

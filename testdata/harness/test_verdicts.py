@@ -1,8 +1,8 @@
 """Programs of every class, recorded for real: the verdict is that of the class, and figures are exact."""
 
-import compare
 import pytest
-from session import Program, Recording, build_programs, report_of
+from holding import record_together
+from session import Program, build_programs
 
 CLASSES = {
     "growing": ["leak", "slow_leak", "leak_in_churn", "late_leak", "burst_leak", "leak_after_start"]
@@ -19,22 +19,8 @@ def recorded(tmp_path_factory):
     """Every behaviour at once in one trace: by behaviour, what the program says and its stack in the report."""
     build_programs()
     trace = tmp_path_factory.mktemp("verdicts") / "trace.parquet"
-    programs = {behaviour: Program("verdicts", behaviour) for behaviour in CLASS_OF}
-    try:
-        pids = ",".join(str(program.pid) for program in programs.values())
-        with Recording(pids, trace) as recording:
-            for program in programs.values():
-                program.go()
-            for program in programs.values():
-                program.wait_until_done()
-            recording.stop()
-        report = report_of(trace)
-        assert not compare.losses(report)
-        truths = {behaviour: program.truth()["sites"][0] for behaviour, program in programs.items()}
-    finally:
-        for program in programs.values():
-            program.process.kill()
-            program.process.wait()
+    programs, report = record_together(lambda behaviour: Program("verdicts", behaviour), CLASS_OF, trace)
+    truths = {behaviour: program.truth()["sites"][0] for behaviour, program in programs.items()}
     stacks = {}
     for behaviour, program in programs.items():
         own = [stack for stack in report["stacks"] if stack["pid"] == program.pid]
