@@ -135,6 +135,7 @@ pub fn survey(series: &Series) -> anyhow::Result<Survey> {
     let header = source.header().clone();
     let mut condition = source.finish()?;
     note_unclosed(&recording, &mut condition);
+    series.span.get_or_init(|| Span::read(&recording));
     Ok(Survey {
         files: series.files().cloned().collect(),
         header,

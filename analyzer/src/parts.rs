@@ -33,13 +33,13 @@ impl PartsReader {
     /// Opens the first part.
     pub fn open(series: Series) -> Result<Self, TraceError> {
         let rows = series.files().map(|file| file.rows).sum();
-        let Series { first, further } = series;
+        let Series { first, further, .. } = series;
         let current = TraceReader::open(&first.path)?;
         let mut reader = PartsReader {
             header: current.header().clone(),
             rows,
             current,
-            number: number(&first),
+            number: first.number(),
             several: !further.is_empty(),
             current_name: first.path.display().to_string(),
             waiting: further.into_iter(),
@@ -103,7 +103,7 @@ impl PartsReader {
         self.gap |= !self.current.condition().complete;
         self.current = TraceReader::open(&next.path)?;
         self.current_name = next.path.display().to_string();
-        if let (Some(last), Some(number)) = (self.number, number(next))
+        if let (Some(last), Some(number)) = (self.number, next.number())
             && number > last + 1
         {
             self.gap = true;
@@ -112,7 +112,7 @@ impl PartsReader {
                 parts(last + 1, number - 1)
             ));
         }
-        self.number = number(next);
+        self.number = next.number();
         Ok(())
     }
 
@@ -158,10 +158,6 @@ impl PartsReader {
             file_bytes: all.file_bytes + current.file_bytes,
         }
     }
-}
-
-fn number(file: &TracePart) -> Option<u32> {
-    file.part.as_ref().map(|part| part.number)
 }
 
 /// `Part 3 is`, `Parts 3 to 5 are`.

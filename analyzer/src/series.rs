@@ -4,13 +4,16 @@
 //! address spaces have the same numbers in all of them. Numbers of different recordings have nothing
 //! to do with each other, so each recording is replayed and reported for itself.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use memleak_trace::header::Part;
+use memleak_trace::selection::Sampling;
 use memleak_trace::{TraceError, TraceReader};
 
 use crate::output::is_same_file;
+use crate::span::Span;
 
 /// A file of a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +25,22 @@ pub struct TracePart {
     pub rows: u64,
 }
 
+impl TracePart {
+    /// Its number among the parts; `None` if it is the whole recording.
+    pub fn number(&self) -> Option<u32> {
+        self.part.as_ref().map(|part| part.number)
+    }
+}
+
 /// The files of one recording, in order; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Series {
     pub first: TracePart,
     pub further: Vec<TracePart>,
+    /// How it was sampled, if it was.
+    pub sampling: Option<Sampling>,
+    /// When it began and ended, once somebody asked ([`Span::of`]).
+    pub(crate) span: OnceCell<Span>,
 }
 
 impl Series {
@@ -40,6 +54,8 @@ impl Series {
                 rows: reader.rows(),
             },
             further: Vec::new(),
+            sampling: reader.header().selection.sampling,
+            span: OnceCell::new(),
         })
     }
 
@@ -62,7 +78,7 @@ impl Series {
 
     /// Puts a part in its place.
     fn insert(&mut self, new: TracePart) -> anyhow::Result<()> {
-        let number = |file: &TracePart| file.part.as_ref().map(|part| part.number);
+        let number = TracePart::number;
         if let Some(twin) = self.files().find(|file| number(file) == number(&new)) {
             bail!(
                 "{} and {} are the same part of a recording; give one of them",

@@ -14,13 +14,17 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span of a recording. It is not decoded for that where it is whole; otherwise only reading it
-    /// tells where it ends.
+    /// The span of a recording, found once. It is not decoded for that where it is whole; otherwise only
+    /// reading it tells where it ends.
     pub fn of(series: &Series) -> anyhow::Result<Span> {
-        match Span::told(series)? {
-            Some(span) => Ok(span),
-            None => Ok(Span::read(&survey(series)?.recording)),
+        if let Some(known) = series.span.get() {
+            return Ok(*known);
         }
+        let span = match Span::told(series)? {
+            Some(span) => span,
+            None => Span::read(&survey(series)?.recording),
+        };
+        Ok(*series.span.get_or_init(|| span))
     }
 
     /// The span of a recording that was read.

@@ -158,12 +158,11 @@ pub struct Tables<'a> {
 impl<'a> Tables<'a> {
     /// The tables of a replay at moment `at` (nanoseconds of the trace's clock).
     pub fn new(replay: &'a Replay, at: i64, filter: &'a Filter) -> Tables<'a> {
-        let sites = replay.sites().as_slice().iter();
         let mut tables = Tables {
             replay,
             at,
             filter,
-            passing: sites.map(|site| filter.site(site)).collect(),
+            passing: filter.sites(replay),
             held: Vec::new(),
         };
         let mut held = vec![Held::default(); replay.sites().as_slice().len()];
@@ -293,12 +292,8 @@ impl<'a> Tables<'a> {
         let at = self.at;
         // An allocation that another thread stamped a little later than the moment has age 0.
         let aged = move |allocation: Allocation| (allocation, (at - allocation.born).max(0));
-        let all = self.replay.outstanding().map(aged);
-        all.filter(move |(allocation, _)| {
-            self.passing[allocation.site as usize]
-                && self.filter.born(allocation)
-                && self.filter.outstanding(allocation, at)
-        })
+        let passing = self.filter.outstanding_of(self.replay, at, &self.passing);
+        passing.map(aged)
     }
 
     /// The outstanding allocations of some stacks only, each with its stack's place in the list.

@@ -11,7 +11,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::reader::{ChunkReader, Length};
 
 /// Where a row group lies, and how to check it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Group {
     /// Told by a trailer.
     Verified {

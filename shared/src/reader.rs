@@ -80,15 +80,7 @@ impl std::fmt::Debug for OpenGroup {
 impl TraceReader {
     /// Opens a trace and finds its readable row groups.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
-        Self::of_groups(path, 0..usize::MAX)
-    }
-
-    /// Of the row groups only these; the others count as missing.
-    pub(crate) fn of_groups(path: &Path, groups: Range<usize>) -> Result<Self, TraceError> {
-        let mut opened = open(path)?;
-        opened.groups.truncate(groups.end);
-        let before = groups.start.min(opened.groups.len());
-        opened.groups.drain(..before);
+        let opened = open(path)?;
         Ok(TraceReader {
             path: path.to_owned(),
             file: opened.file,
@@ -104,6 +96,23 @@ impl TraceReader {
 
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The row groups that are left to read. [`TraceReader::turn_to`] chooses among them.
+    pub(crate) fn groups(&self) -> &[Group] {
+        self.groups.as_slice()
+    }
+
+    /// Whether the checksum of a row group is right.
+    pub(crate) fn is_intact(&self, group: &Group) -> bool {
+        let loaded = group.load(&self.file, self.condition.file_bytes);
+        loaded.is_ok()
+    }
+
+    /// Goes on with this row group, which is the last one then.
+    pub(crate) fn turn_to(&mut self, group: Group) {
+        self.current = None;
+        self.groups = vec![group].into_iter();
     }
 
     /// Known after opening; may get worse while reading (a checksum that fails ends the trace there).

@@ -8,8 +8,6 @@ use std::path::Path;
 
 use crate::describe::{Description, Note};
 use crate::error::TraceError;
-use crate::group::Group;
-use crate::open::open;
 use crate::reader::TraceReader;
 
 /// Row groups at the end in which the recording may have closed: names are told behind it.
@@ -29,25 +27,29 @@ pub struct Times {
 /// The times of a trace; `None` if only reading it to its end can tell them: it is damaged, was never closed, has
 /// no checksums, or does not say when it opened.
 pub fn times(path: &Path) -> Result<Option<Times>, TraceError> {
-    let opened = open(path)?;
-    let condition = &opened.condition;
-    let intact = |group: &Group| group.load(&opened.file, condition.file_bytes).is_ok();
+    let mut reader = TraceReader::open(path)?;
+    let condition = reader.condition();
     let whole = condition.complete && condition.verified;
-    let (true, Some(totals)) = (whole, &opened.totals) else {
+    let (true, Some(totals)) = (whole, reader.totals()) else {
         return Ok(None);
     };
-    if !opened.groups.iter().all(intact) {
+    let last_ts = totals.last_ts;
+    let groups = reader.groups().to_vec();
+    if !groups.iter().all(|group| reader.is_intact(group)) {
         return Ok(None);
     }
-    let last_ts = totals.last_ts;
-    let groups = opened.groups.len();
-    let Some(first) = opening(TraceReader::of_groups(path, 0..groups.min(1))?)? else {
+    let Some(first) = groups.first() else {
         return Ok(None);
     };
-    for group in (0..groups).rev().take(LAST_GROUPS) {
-        if let Some(closed) = closing(TraceReader::of_groups(path, group..group + 1)?)? {
+    reader.turn_to(first.clone());
+    let Some(opened) = opening(&mut reader)? else {
+        return Ok(None);
+    };
+    for group in groups.into_iter().rev().take(LAST_GROUPS) {
+        reader.turn_to(group);
+        if let Some(closed) = closing(&mut reader)? {
             return Ok(Some(Times {
-                opened: first,
+                opened,
                 closed,
                 last_ts,
             }));
@@ -57,7 +59,7 @@ pub fn times(path: &Path) -> Result<Option<Times>, TraceError> {
 }
 
 /// When recording opened, if it did in these rows.
-fn opening(mut reader: TraceReader) -> Result<Option<i64>, TraceError> {
+fn opening(reader: &mut TraceReader) -> Result<Option<i64>, TraceError> {
     while let Some(batch) = reader.next_batch()? {
         let mut notes = batch.notes.iter().map(|(_, note)| note);
         if let Some(note) = notes.find(|note| matches!(note.what, Description::Open)) {
@@ -68,7 +70,7 @@ fn opening(mut reader: TraceReader) -> Result<Option<i64>, TraceError> {
 }
 
 /// Whether recording was closed behind these rows, and when; `None` if they say nothing about that.
-fn closing(mut reader: TraceReader) -> Result<Option<Option<i64>>, TraceError> {
+fn closing(reader: &mut TraceReader) -> Result<Option<Option<i64>>, TraceError> {
     let mut closed = None;
     while let Some(batch) = reader.next_batch()? {
         for (_, Note { ts, what }) in &batch.notes {

@@ -191,16 +191,24 @@ impl Filter {
 }
 
 impl Filter {
-    /// What is outstanding at `at` and passes.
-    pub fn outstanding_of(&self, replay: &Replay, at: i64) -> Vec<Allocation> {
+    /// By site, whether it passes.
+    pub fn sites(&self, replay: &Replay) -> Vec<bool> {
         let all = replay.sites().as_slice().iter();
-        let sites: Vec<bool> = all.map(|site| self.site(site)).collect();
-        let passing = replay.outstanding().filter(|allocation| {
+        all.map(|site| self.site(site)).collect()
+    }
+
+    /// What is outstanding at `at` and passes; `sites` says which of them do ([`Filter::sites`]).
+    pub fn outstanding_of<'a>(
+        &'a self,
+        replay: &'a Replay,
+        at: i64,
+        sites: &'a [bool],
+    ) -> impl Iterator<Item = Allocation> + 'a {
+        replay.outstanding().filter(move |allocation| {
             sites[allocation.site as usize]
                 && self.born(allocation)
                 && self.outstanding(allocation, at)
-        });
-        passing.collect()
+        })
     }
 }
 

@@ -148,14 +148,17 @@ impl Blocks {
         }
     }
 
+    /// Whether a space's table is the one that was used last.
+    #[inline]
+    fn is_last(&self, space: i32) -> bool {
+        let last = self.tables.get(self.last);
+        last.is_some_and(|(of, _)| *of == space)
+    }
+
     /// A space's table, if it has one.
     #[inline]
     fn table(&mut self, space: i32) -> Option<&mut Table> {
-        let is_last = self
-            .tables
-            .get(self.last)
-            .is_some_and(|(of, _)| *of == space);
-        if !is_last {
+        if !self.is_last(space) {
             self.last = *self.places.get(&space)?;
         }
         self.tables.get_mut(self.last).map(|(_, table)| table)
@@ -163,11 +166,7 @@ impl Blocks {
 
     #[inline]
     fn table_or_new(&mut self, space: i32) -> &mut Table {
-        let is_last = self
-            .tables
-            .get(self.last)
-            .is_some_and(|(of, _)| *of == space);
-        if !is_last {
+        if !self.is_last(space) {
             self.enter(space);
         }
         &mut self.tables[self.last].1

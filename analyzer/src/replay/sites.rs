@@ -205,7 +205,7 @@ impl Sites {
     /// Books what waits: the figures are up to date then, unless another thread keeps them.
     pub fn settle(&mut self) {
         if self.keeper.is_none() {
-            self.books.book(&mut self.entries);
+            self.hand_over();
         }
     }
 

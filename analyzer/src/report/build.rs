@@ -123,7 +123,7 @@ fn parts(analysis: &Analysis) -> Vec<PartReport> {
     let numbered = analysis.files.iter().filter_map(|file| {
         Some(PartReport {
             path: file.path.display().to_string(),
-            number: file.part.as_ref()?.number,
+            number: file.number()?,
         })
     });
     numbered.collect()

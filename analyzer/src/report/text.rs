@@ -92,16 +92,22 @@ fn stack(stack: &StackReport, style: Style, out: &mut dyn Write) -> std::io::Res
             allocation.address, allocation.size
         )?;
     }
-    let mut index = 0;
-    for frame in &stack.frames {
-        writeln!(out, "\t{}", self::frame(frame, index))?;
-        index += usize::from(!frame.inlined);
-    }
+    frames(&stack.frames, out)?;
     if stack.frames.is_empty() {
         writeln!(out, "\t      (the stack is not in the trace)")?;
     }
     if !style.combined_only {
         writeln!(out, "\t      {}", remarks(stack))?;
+    }
+    Ok(())
+}
+
+/// A line for each frame, leaf first; inlined ones have no number of their own.
+pub fn frames(frames: &[Frame], out: &mut dyn Write) -> std::io::Result<()> {
+    let mut index = 0;
+    for frame in frames {
+        writeln!(out, "\t{}", self::frame(frame, index))?;
+        index += usize::from(!frame.inlined);
     }
     Ok(())
 }

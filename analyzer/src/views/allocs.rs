@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::stacks::{COLUMNS, Stacks};
+use super::stacks::{COLUMNS, Stacks, cells};
 use super::table::{TableWriter, Unit, Value};
 use super::{Request, replay, since};
 use crate::filter::age;
@@ -55,7 +55,7 @@ pub fn run(request: &Request, order: Order, out: &mut dyn Write) -> anyhow::Resu
             since(start, allocation.born).into(),
             site.tid.into(),
         ];
-        row.extend(stacks.cells(site));
+        row.extend(cells(site));
         let frames = stacks.frames(site.stack);
         row.push(frames.first().map(|frame| frame.name()).into());
         table.row(&row)?;

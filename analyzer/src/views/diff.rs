@@ -14,11 +14,11 @@ use std::rc::Rc;
 use memleak_trace::FrameId;
 use memleak_trace::stack::Location;
 
-use super::scaled::{Amount, Cells, Scale, differences};
+use super::scaled::{Amount, Cells, differences};
 use super::stacks::{Stacks, domain_of};
 use super::table::{Column, Estimated, Unit, Value};
-use super::totals::{SiteTotals, Totals};
-use super::{Replayed, Request, replay_with, since, write_ranking};
+use super::totals::{SiteTotals, Totals, replay_totals};
+use super::{Replayed, Request, since, write_ranking};
 use crate::analysis::Moment;
 use crate::estimate::Sum;
 use crate::filter;
@@ -97,11 +97,14 @@ pub fn run(
                 ..request.clone()
             };
             (
-                side(&before, &request.trace)?,
-                side(request, &request.trace)?,
+                replay_totals(&before, &request.trace)?,
+                replay_totals(request, &request.trace)?,
             )
         }
-        Compared::With(newer) => (side(request, &request.trace)?, side(request, newer)?),
+        Compared::With(newer) => (
+            replay_totals(request, &request.trace)?,
+            replay_totals(request, newer)?,
+        ),
     };
     let length = |side: &Replayed<SiteTotals>| {
         let start = side.analysis.recording.start();
@@ -226,16 +229,6 @@ pub fn run(
         };
     }
     write_ranking(request, &head, &COLUMNS, rows, out)
-}
-
-fn side(request: &Request, trace: &Series) -> anyhow::Result<Replayed<SiteTotals>> {
-    let filter = filter::resolve(trace, &request.filters)?;
-    let totals = SiteTotals::new(Scale::of(trace)?);
-    let mut replayed = replay_with(trace, request, filter, totals, false)?;
-    let outstanding = replayed.outstanding();
-    let sites = replayed.analysis.replay.sites();
-    replayed.observer.add_outstanding(&outstanding, sites);
-    Ok(replayed)
 }
 
 /// What of each site is outstanding, without the blocks that are so on both sides.

@@ -9,7 +9,6 @@ use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::totals::Totals;
 use super::{Replayed, Request, replay};
-use crate::cli::Format;
 use crate::filter::{age, lifetime};
 use crate::replay::{Allocation, Death, Observer, Site, Sites};
 use crate::tables::AGE_BOUNDS;
@@ -98,11 +97,10 @@ impl SizeTotals {
         self.groups.entry((allocation.site, class)).or_default()
     }
 
-    pub fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
-        for allocation in outstanding {
-            let amount = self.scale.amount(allocation, sites);
-            self.of(allocation).outstanding(&amount);
-        }
+    /// Counts what is outstanding.
+    pub fn outstanding(&mut self, allocation: &Allocation, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation).outstanding(&amount);
     }
 
     /// Sites and classes with something in them, and their totals.
@@ -163,7 +161,7 @@ fn ages(scale: &Scale, outstanding: &[Allocation], at: i64, sites: &Sites) -> Gr
 
 /// Runs one of the views.
 pub fn run(request: &Request, of: Of, per_stack: bool, out: &mut dyn Write) -> anyhow::Result<()> {
-    let scale = Scale::of(&request.trace)?;
+    let scale = Scale::of(&request.trace);
     let mut histogram = Histogram {
         request,
         per_stack,
@@ -178,9 +176,7 @@ pub fn run(request: &Request, of: Of, per_stack: bool, out: &mut dyn Write) -> a
         }
         Of::Sizes => {
             let mut replayed = replay(request, SizeTotals::new(scale), false)?;
-            let outstanding = replayed.outstanding();
-            let sites = replayed.analysis.replay.sites();
-            replayed.observer.add_outstanding(&outstanding, sites);
+            replayed.tell_outstanding(SizeTotals::outstanding);
             histogram.write(&replayed, &SIZES, &replayed.observer.groups)
         }
         Of::Lifetimes => {
@@ -285,14 +281,9 @@ impl Histogram<'_> {
                 let amounts = (shape.amounts)(totals).into_iter();
                 row.extend(amounts.flat_map(|amount| cells.pair(amount)));
                 if self.per_stack {
-                    let site = &sites[*site as usize];
-                    row.extend(stacks.cells(site));
-                    // Told once as text, where it takes many lines.
                     let last = classes.keys().next_back() == Some(class);
-                    row.push(match last || self.request.format != Format::Text {
-                        true => Value::Frames(stacks.frames(site.stack)),
-                        false => Value::Null,
-                    });
+                    let site = &sites[*site as usize];
+                    row.extend(stacks.cells_of_several(site, last, self.request.format));
                 } else {
                     row.push((*domain).into());
                 }

@@ -30,7 +30,7 @@ use std::path::Path;
 use crate::analysis::{Analysis, analyze_observed};
 use crate::cli::Format;
 use crate::filter::{self, Filter, Shown};
-use crate::replay::{Allocation, Observer};
+use crate::replay::{Allocation, Observer, Sites};
 use crate::report;
 use crate::series::Series;
 
@@ -119,8 +119,19 @@ pub fn warn_if_incomplete(trace: &Path, analysis: &Analysis) {
 impl<O> Replayed<O> {
     /// What is outstanding and passes the filter.
     fn outstanding(&self) -> Vec<Allocation> {
-        self.filter
-            .outstanding_of(&self.analysis.replay, self.analysis.at)
+        let replay = &self.analysis.replay;
+        let sites = self.filter.sites(replay);
+        let outstanding = self.filter.outstanding_of(replay, self.analysis.at, &sites);
+        outstanding.collect()
+    }
+
+    /// Tells the observer of what is outstanding, of which it has heard no death.
+    fn tell_outstanding(&mut self, tell: impl Fn(&mut O, &Allocation, &Sites)) {
+        let outstanding = self.outstanding();
+        let sites = self.analysis.replay.sites();
+        for allocation in &outstanding {
+            tell(&mut self.observer, allocation, sites);
+        }
     }
 
     fn head(&self, request: &Request, view: &'static str, title: String) -> Head {

@@ -102,7 +102,7 @@ impl Observer for Peaks {
 /// Runs the view.
 pub fn run(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
     let peaks = Peaks {
-        scale: Scale::of(&request.trace)?,
+        scale: Scale::of(&request.trace),
         ..Peaks::default()
     };
     let replayed = replay(request, peaks, false)?;

@@ -2,7 +2,8 @@
 //! recorded heap block counts as those it stands for, and an interval says how sure that is
 //! (`estimate.rs`). Mappings are never sampled, so their figures are exact.
 
-use memleak_trace::{Domain, TraceReader};
+use memleak_trace::Domain;
+use memleak_trace::selection::Sampling;
 
 use super::table::Value;
 use crate::estimate::{Interval, Sampled, Sizes, Sum, difference, peak_interval};
@@ -14,13 +15,12 @@ use crate::series::Series;
 pub struct Scale(Option<Sampled>);
 
 impl Scale {
-    /// The scale of a trace, from its header.
-    pub fn of(trace: &Series) -> anyhow::Result<Scale> {
-        let reader = TraceReader::open(&trace.first.path)?;
-        Ok(Scale::new(reader.header().selection.sampling))
+    /// The scale of a trace.
+    pub fn of(trace: &Series) -> Scale {
+        Scale::new(trace.sampling)
     }
 
-    pub fn new(sampling: Option<memleak_trace::selection::Sampling>) -> Scale {
+    pub fn new(sampling: Option<Sampling>) -> Scale {
         Scale(sampling.map(Sampled::new))
     }
 

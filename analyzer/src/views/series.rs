@@ -129,7 +129,8 @@ fn print(
 ) -> anyhow::Result<()> {
     let replay = &analysis.replay;
     let mut held: BTreeMap<u32, Amount> = BTreeMap::new();
-    for allocation in filter.outstanding_of(replay, analysis.at) {
+    let passing = filter.sites(replay);
+    for allocation in filter.outstanding_of(replay, analysis.at, &passing) {
         let amount = scale.amount(&allocation, replay.sites());
         held.entry(allocation.site).or_default().add(&amount);
     }
@@ -156,11 +157,7 @@ fn print(
                     amount.count.rounded()
                 )?;
                 let frames = stacks.frames(sites[*site as usize].stack);
-                let mut index = 0;
-                for frame in frames.iter() {
-                    writeln!(out, "\t{}", text::frame(frame, index))?;
-                    index += usize::from(!frame.inlined);
-                }
+                text::frames(&frames, out)?;
                 if amount.sizes != Sizes::NONE {
                     let (low, high) = Cells::new(replay, amount.sizes).bytes_interval(amount);
                     writeln!(

@@ -7,11 +7,12 @@ use memleak_trace::{Domain, StackId};
 
 use super::table::{Column, Unit, Value};
 use crate::analysis::Analysis;
+use crate::cli::Format;
 use crate::recording::Recording;
 use crate::replay::Site;
 use crate::report::{Frame, frames};
 
-/// The columns of [`Stacks::cells`].
+/// The columns of [`cells`].
 pub const COLUMNS: [Column; 4] = [
     ("domain", Unit::Word),
     ("op", Unit::Word),
@@ -33,12 +34,8 @@ pub struct Stacks<'a> {
 
 impl<'a> Stacks<'a> {
     pub fn new(analysis: &'a Analysis) -> Self {
-        Stacks::of(&analysis.recording)
-    }
-
-    pub fn of(recording: &'a Recording) -> Self {
         Stacks {
-            recording,
+            recording: &analysis.recording,
             known: HashMap::new(),
         }
     }
@@ -62,20 +59,30 @@ impl<'a> Stacks<'a> {
 
     /// Which site a row is about, and its frames.
     pub fn cells_with_frames(&mut self, site: &Site) -> [Value; 5] {
-        let [domain, op, pid, stack] = self.cells(site);
         let frames = Value::Frames(self.frames(site.stack));
+        let [domain, op, pid, stack] = cells(site);
         [domain, op, pid, stack, frames]
     }
 
-    /// Which site a row is about.
-    pub fn cells(&self, site: &Site) -> [Value; 4] {
-        [
-            domain_of(site).into(),
-            site.op.name().into(),
-            site.pid.into(),
-            site.stack.map(|id| id.0).into(),
-        ]
+    /// The same for one of several rows about a site: as text, where frames take many lines, only the last
+    /// one tells them.
+    pub fn cells_of_several(&mut self, site: &Site, last: bool, format: Format) -> [Value; 5] {
+        if last || format != Format::Text {
+            return self.cells_with_frames(site);
+        }
+        let [domain, op, pid, stack] = cells(site);
+        [domain, op, pid, stack, Value::Null]
     }
+}
+
+/// Which site a row is about.
+pub fn cells(site: &Site) -> [Value; 4] {
+    [
+        domain_of(site).into(),
+        site.op.name().into(),
+        site.pid.into(),
+        site.stack.map(|id| id.0).into(),
+    ]
 }
 
 pub fn domain_of(site: &Site) -> &'static str {

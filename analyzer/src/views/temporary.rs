@@ -93,7 +93,7 @@ pub fn run(request: &Request, within: Within, out: &mut dyn Write) -> anyhow::Re
     let temporary = Temporary {
         within,
         latest: HashMap::new(),
-        scale: Scale::of(&request.trace)?,
+        scale: Scale::of(&request.trace),
         sites: Vec::new(),
     };
     let replayed = super::replay(request, temporary, within == Within::NextAllocation)?;

@@ -62,14 +62,14 @@ impl<'a> TextTable<'a> {
             cells: Vec::with_capacity(self.widths.len()),
             stacks: Vec::new(),
         };
+        let mut errors = self.columns.iter().map(|(_, has_error)| *has_error);
         for ((_, unit), cell) in named {
             match cell {
                 Value::Frames(frames) => row.stacks.push(frames.clone()),
                 _ if *unit == Unit::Frames => {}
                 _ => {
-                    let (_, has_error) = self.columns[self.place(row.cells.len())];
                     row.cells.push(text_cell(*unit, cell));
-                    if has_error {
+                    if errors.next() == Some(true) {
                         row.cells.push(error(cell));
                     }
                 }
@@ -104,26 +104,12 @@ impl<'a> TextTable<'a> {
     fn write(&self, row: &Row, out: &mut dyn Write) -> anyhow::Result<()> {
         writeln!(out, "{}", self.line(&row.cells))?;
         for frames in &row.stacks {
-            let mut index = 0;
-            for frame in frames.iter() {
-                writeln!(out, "\t{}", text::frame(frame, index))?;
-                index += usize::from(!frame.inlined);
-            }
+            text::frames(frames, out)?;
             if frames.is_empty() {
                 writeln!(out, "\t      (the stack is not in the trace)")?;
             }
         }
         Ok(())
-    }
-
-    /// The column to which a cell belongs, a ± to that of its figure.
-    fn place(&self, cell: usize) -> usize {
-        let mut cells = 0;
-        let mut taken = self.columns.iter().map(|(_, has_error)| {
-            cells += 1 + usize::from(*has_error);
-            cells
-        });
-        taken.position(|cells| cell < cells).unwrap_or_default()
     }
 
     /// Numbers to the right, names to the left.

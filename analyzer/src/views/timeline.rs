@@ -63,17 +63,17 @@ impl Buckets {
         self.changes.entry((site, bucket)).or_default()
     }
 
-    fn allocated(&mut self, allocation: &Allocation, sites: &Sites) {
+    fn allocated(&mut self, allocation: &Allocation, sites: &Sites) -> Amount {
         let amount = self.scale.amount(allocation, sites);
         let change = self.of(allocation.site, allocation.born);
         change.allocated.add(&amount);
+        amount
     }
 }
 
 impl Observer for Buckets {
     fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
-        self.allocated(allocation, sites);
-        let amount = self.scale.amount(allocation, sites);
+        let amount = self.allocated(allocation, sites);
         // Where clocks differ, a block must not die before it is born.
         let change = self.of(allocation.site, death.at.max(allocation.born));
         change.freed.add(&amount);
@@ -120,12 +120,11 @@ pub fn run(
     let start = span.start;
     let from = filter.from.take().unwrap_or(start);
     let to = span.at(request.filters.to.unwrap_or_default())?;
-    let buckets = Buckets::new(from, to, count, Scale::of(&request.trace)?);
+    let buckets = Buckets::new(from, to, count, Scale::of(&request.trace));
     let mut replayed = replay_with(&request.trace, request, filter, buckets, false)?;
-    for allocation in replayed.outstanding() {
-        let sites = replayed.analysis.replay.sites();
-        replayed.observer.allocated(&allocation, sites);
-    }
+    replayed.tell_outstanding(|buckets, allocation, sites| {
+        buckets.allocated(allocation, sites);
+    });
     let (analysis, buckets) = (&replayed.analysis, &replayed.observer);
 
     let sites = analysis.replay.sites().as_slice();
@@ -181,16 +180,9 @@ pub fn run(
                 row.extend(cells.pair(amount));
             }
             if per_stack {
+                let last = bucket + 1 == changes.len();
                 let site = &sites[*site as usize];
-                row.extend(stacks.cells(site));
-                // Told once as text, where it takes many lines.
-                let last =
-                    bucket + 1 == changes.len() || request.format != crate::cli::Format::Text;
-                row.push(if last {
-                    Value::Frames(stacks.frames(site.stack))
-                } else {
-                    Value::Null
-                });
+                row.extend(stacks.cells_of_several(site, last, request.format));
             } else {
                 row.push((*domain).into());
             }

@@ -109,10 +109,10 @@ impl Observer for Seen {
 }
 
 impl Seen {
-    fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
+    fn outstanding(&mut self, allocation: &Allocation, sites: &Sites) {
         match self {
-            Seen::Sites(totals) => totals.add_outstanding(outstanding, sites),
-            Seen::Sizes(totals) => totals.add_outstanding(outstanding, sites),
+            Seen::Sites(totals) => totals.outstanding(allocation, sites),
+            Seen::Sizes(totals) => totals.outstanding(allocation, sites),
         }
     }
 
@@ -156,15 +156,13 @@ struct Group {
 
 /// Runs the view.
 pub fn run(request: &Request, key: Key, rank: Rank, out: &mut dyn Write) -> anyhow::Result<()> {
-    let scale = Scale::of(&request.trace)?;
+    let scale = Scale::of(&request.trace);
     let seen = match key {
         Key::Size => Seen::Sizes(SizeTotals::new(scale)),
         _ => Seen::Sites(SiteTotals::new(scale)),
     };
     let mut replayed = replay(request, seen, key == Key::Thread)?;
-    let outstanding = replayed.outstanding();
-    let sites = replayed.analysis.replay.sites();
-    replayed.observer.add_outstanding(&outstanding, sites);
+    replayed.tell_outstanding(Seen::outstanding);
     let parts = replayed.observer.parts();
     let asked = Asked {
         request,

@@ -1,7 +1,10 @@
 //! What groups of allocations hold and had in all.
 
 use super::scaled::{Amount, Scale};
+use super::{Replayed, Request, replay_with};
+use crate::filter;
 use crate::replay::{Allocation, Death, Observer, Sites};
+use crate::series::Series;
 
 /// The figures of a group, of the allocations that pass the filter.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -54,11 +57,10 @@ impl SiteTotals {
         &mut self.sites[index]
     }
 
-    pub fn add_outstanding(&mut self, outstanding: &[Allocation], sites: &Sites) {
-        for allocation in outstanding {
-            let amount = self.scale.amount(allocation, sites);
-            self.of(allocation.site).outstanding(&amount);
-        }
+    /// Counts what is outstanding.
+    pub fn outstanding(&mut self, allocation: &Allocation, sites: &Sites) {
+        let amount = self.scale.amount(allocation, sites);
+        self.of(allocation.site).outstanding(&amount);
     }
 
     /// The sites with something in them, and their totals.
@@ -67,6 +69,15 @@ impl SiteTotals {
         all.filter(|(_, totals)| !totals.is_empty())
             .map(|(site, totals)| (site as u32, totals))
     }
+}
+
+/// The totals of every stack of a trace.
+pub fn replay_totals(request: &Request, trace: &Series) -> anyhow::Result<Replayed<SiteTotals>> {
+    let filter = filter::resolve(trace, &request.filters)?;
+    let totals = SiteTotals::new(Scale::of(trace));
+    let mut replayed = replay_with(trace, request, filter, totals, false)?;
+    replayed.tell_outstanding(SiteTotals::outstanding);
+    Ok(replayed)
 }
 
 impl Observer for SiteTotals {

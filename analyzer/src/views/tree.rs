@@ -4,12 +4,12 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io::Write;
 
-use super::scaled::{Cells, Scale};
+use super::scaled::Cells;
 use super::stacks::{Stacks, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::top::Rank;
-use super::totals::{SiteTotals, Totals};
-use super::{Replayed, Request, replay, since};
+use super::totals::{Totals, replay_totals};
+use super::{Request, since};
 use crate::cli::Format;
 use crate::replay::Replay;
 use crate::report::Frame;
@@ -122,7 +122,7 @@ const ESTIMATED: &[&str] = &[
 
 /// Runs the view.
 pub fn run(request: &Request, shape: Shape, out: &mut dyn Write) -> anyhow::Result<()> {
-    let replayed = replay_totals(request)?;
+    let replayed = replay_totals(request, &request.trace)?;
     let analysis = &replayed.analysis;
     let sites = analysis.replay.sites().as_slice();
     let mut stacks = Stacks::new(analysis);
@@ -241,19 +241,9 @@ fn text_row(
     ]
 }
 
-/// The totals of every stack.
-fn replay_totals(request: &Request) -> anyhow::Result<Replayed<SiteTotals>> {
-    let totals = SiteTotals::new(Scale::of(&request.trace)?);
-    let mut replayed = replay(request, totals, false)?;
-    let outstanding = replayed.outstanding();
-    let sites = replayed.analysis.replay.sites();
-    replayed.observer.add_outstanding(&outstanding, sites);
-    Ok(replayed)
-}
-
 /// Writes a line per stack, outermost function first, and its figure: what flame graph programs read.
 pub fn run_folded(request: &Request, rank: Rank, out: &mut dyn Write) -> anyhow::Result<()> {
-    let replayed = replay_totals(request)?;
+    let replayed = replay_totals(request, &request.trace)?;
     let sites = replayed.analysis.replay.sites().as_slice();
     let mut stacks = Stacks::new(&replayed.analysis);
     let mut lines: HashMap<String, u64> = HashMap::new();

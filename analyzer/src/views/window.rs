@@ -71,16 +71,14 @@ pub fn run(request: &Request, per_stack: bool, out: &mut dyn Write) -> anyhow::R
     let from = filter.from.take().unwrap_or(i64::MIN);
     let window = Window {
         from,
-        scale: Scale::of(&request.trace)?,
+        scale: Scale::of(&request.trace),
         sites: Vec::new(),
     };
     let mut replayed = replay_with(&request.trace, request, filter, window, false)?;
-    for allocation in replayed.outstanding() {
-        let window = &mut replayed.observer;
-        let sites = replayed.analysis.replay.sites();
-        let amount = window.scale.amount(&allocation, sites);
-        window.of(&allocation, false).add(&amount);
-    }
+    replayed.tell_outstanding(|window, allocation, sites| {
+        let amount = window.scale.amount(allocation, sites);
+        window.of(allocation, false).add(&amount);
+    });
     let (analysis, window) = (&replayed.analysis, &replayed.observer);
     let start = analysis.recording.start();
     let from = since(start, from.max(start));
