@@ -149,7 +149,7 @@ INLINE void describe_cache(struct allocated *what, u32 program, u64 address)
 {
 	struct known_cache now = {};
 	u32 place = program << RECENT_BITS |
-		    (u32)((address * 0x9fb21c651e98df25ULL) >> (64 - RECENT_BITS));
+		    (u32)((address * HASH_MULTIPLIER) >> (64 - RECENT_BITS));
 	struct recent_cache *recent = bpf_map_lookup_elem(&recent_caches, &place);
 
 	now.name = kernel_word(address + FIELD_OFFSET(struct kmem_cache, name));

@@ -72,7 +72,7 @@ INLINE u32 within(u32 index, u32 size)
 /* Where a return is kept among those that were learnt. */
 INLINE u64 *start_of(struct window *window, u64 start)
 {
-	return &window->starts[within((start * 0x9fb21c651e98df25ULL) >> 60, STARTS)];
+	return &window->starts[within((start * HASH_MULTIPLIER) >> 60, STARTS)];
 }
 
 /* A word of the window, which was read unless it can be read here. */
@@ -81,18 +81,6 @@ INLINE u64 word_at(struct window *window, u32 index)
 	if (can_cast())
 		return kernel_word(window->at + 8 * (u64)index);
 	return window->words[within(index, WINDOW_WORDS)];
-}
-
-INLINE u64 mix(u64 hash, u64 frame)
-{
-	hash = (hash ^ frame) * 0x9fb21c651e98df25ULL;
-	return hash ^ hash >> 29;
-}
-
-INLINE u64 mixed(u64 hash)
-{
-	hash ^= hash >> 32;
-	return hash ? hash : 1;
 }
 
 /* Reads the stack's next pieces up to a word, which is in the window, and not beyond its end. */

@@ -37,6 +37,23 @@ struct {
 	__type(value, struct seen_bucket);
 } seen SEC(".maps");
 
+/* Its product's high bits depend on all bits of the other factor. */
+#define HASH_MULTIPLIER 0x9fb21c651e98df25ULL
+
+/* Adds a frame to the hash of a stack. */
+INLINE u64 mix(u64 hash, u64 frame)
+{
+	hash = (hash ^ frame) * HASH_MULTIPLIER;
+	return hash ^ hash >> 29;
+}
+
+/* The hash of a whole stack: never 0, which stands for none. */
+INLINE u64 mixed(u64 hash)
+{
+	hash ^= hash >> 32;
+	return hash ? hash : 1;
+}
+
 /* enum ml_recording */
 INLINE u32 recording_state(void)
 {

@@ -306,8 +306,7 @@ static long walk_frame(u32 index, struct walk *w)
 	frame = known->frame | (w->exact ? ML_FRAME_EXACT : 0);
 	w->scratch->stack.frames[w->depth & ML_MAX_FRAMES] = frame;
 	w->depth++;
-	w->hash = (w->hash ^ frame) * 0x9fb21c651e98df25ULL;
-	w->hash ^= w->hash >> 29;
+	w->hash = mix(w->hash, frame);
 	if (!step(w, known->cfa_offset, known->rule))
 		return 1;
 	w->end = ML_END_TOO_DEEP; /* unless another frame says otherwise */
@@ -361,10 +360,7 @@ INLINE u64 record_stack(struct pt_regs *regs, struct task_struct *task, struct m
 	w.sp = regs->rsp;
 	w.bp = regs->rbp;
 	bpf_loop(ML_MAX_FRAMES, walk_frame, &w, 0);
-	w.hash = (w.hash ^ w.end) * 0x9fb21c651e98df25ULL;
-	w.hash ^= w.hash >> 32;
-	if (!w.hash)
-		w.hash = 1;
+	w.hash = mixed((w.hash ^ w.end) * HASH_MULTIPLIER);
 	if (publish_stack(&w, pid, space->id)) {
 		ship_sample(regs, w.hash);
 		return w.hash;

@@ -116,9 +116,10 @@ impl Buffers {
     }
 
     fn position(&self, cpu: usize) -> &Position {
-        assert!(cpu < self.cpus.len());
+        let first = self.positions.start.cast::<Position>();
         // SAFETY: the memory has a position for each CPU, of atomics and of words that nobody uses.
-        unsafe { &*self.positions.start.cast::<Position>().add(cpu) }
+        let positions = unsafe { std::slice::from_raw_parts(first, self.cpus.len()) };
+        &positions[cpu]
     }
 
     fn slot(&self, cpu: usize, number: u64) -> *const Slot {

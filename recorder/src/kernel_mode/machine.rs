@@ -55,10 +55,11 @@ impl Facts {
                 "memleak-record: this user may not see addresses of the kernel: stacks have no names; run as root, and set kernel.kptr_restrict to 0 or 1"
             ));
         }
+        let cpus = Cpus::read();
         Ok(Facts {
             page_size,
-            possible_cpus: possible_cpus(),
-            cpu_numbers: cpu_numbers(),
+            possible_cpus: cpus.possible,
+            cpu_numbers: cpus.numbers,
             vmemmap_at: vmemmap_at(symbols.as_ref()),
             tables: symbols.as_ref().and_then(Tables::find).unwrap_or_default(),
         })
@@ -67,29 +68,43 @@ impl Facts {
 
 /// CPUs that there may be: percpu memory is taken for each of them.
 pub fn possible_cpus() -> u32 {
-    let text = std::fs::read_to_string(POSSIBLE).unwrap_or_default();
-    count(&text)
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32))
+    Cpus::read().possible
 }
 
-/// The highest number of a CPU that there may be, plus 1.
-fn cpu_numbers() -> u32 {
-    let text = std::fs::read_to_string(POSSIBLE).unwrap_or_default();
-    let numbers = text.trim().split([',', '-']);
-    let highest = numbers
-        .filter_map(|number| number.parse::<u32>().ok())
-        .max();
-    highest.map_or_else(possible_cpus, |highest| highest + 1)
+/// The CPUs that there may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cpus {
+    possible: u32,
+    /// Above the highest number of one.
+    numbers: u32,
 }
 
-/// CPUs of a list such as `0-3,8`.
-fn count(list: &str) -> Option<u32> {
-    let ranges = list.trim().split(',').map(|range| {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
-        Some(last.checked_sub(first)? + 1)
-    });
-    ranges.sum()
+impl Cpus {
+    fn read() -> Cpus {
+        let text = std::fs::read_to_string(POSSIBLE).unwrap_or_default();
+        Cpus::parse(&text).unwrap_or_else(|| {
+            let online = std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u32);
+            Cpus {
+                possible: online,
+                numbers: online,
+            }
+        })
+    }
+
+    /// Of a list such as `0-3,8`.
+    fn parse(list: &str) -> Option<Cpus> {
+        let mut cpus = Cpus {
+            possible: 0,
+            numbers: 0,
+        };
+        for range in list.trim().split(',') {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+            cpus.possible += last.checked_sub(first)? + 1;
+            cpus.numbers = cpus.numbers.max(last + 1);
+        }
+        Some(cpus)
+    }
 }
 
 /// Where the kernel keeps the address of its first `struct page`; 0 where that is not known.
@@ -119,11 +134,13 @@ mod tests {
     /// Lists of CPUs as the kernel writes them.
     #[test]
     fn lists() {
-        for (list, cpus) in [("0\n", Some(1)), ("0-3\n", Some(4)), ("0-1,4,6-7", Some(5))] {
-            assert_eq!(count(list), cpus, "{list}");
+        for (list, possible, numbers) in [("0\n", 1, 1), ("0-3\n", 4, 4), ("0-1,4,6-7", 5, 8)] {
+            let cpus = Some(Cpus { possible, numbers });
+            assert_eq!(Cpus::parse(list), cpus, "{list}");
         }
-        assert_eq!(count(""), None);
-        assert_eq!(count("3-1"), None);
-        assert!(possible_cpus() >= 1 && cpu_numbers() >= possible_cpus());
+        assert_eq!(Cpus::parse(""), None);
+        assert_eq!(Cpus::parse("3-1"), None);
+        let cpus = Cpus::read();
+        assert!(possible_cpus() >= 1 && cpus.numbers >= possible_cpus());
     }
 }
