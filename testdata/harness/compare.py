@@ -83,8 +83,13 @@ def losses(report):
 
 
 def differences(truth, report):
+    """Sentences about losses, and about each call site whose figures are not exact; none if nothing is wrong."""
+    return losses(report) + wrong_sites(truth, report)
+
+
+def wrong_sites(truth, report):
     """Sentences, one for each call site whose figures are not exact; none if all are."""
-    wrong = losses(report)
+    wrong = []
     for site in truth["sites"]:
         expected = (site["bytes"], site["count"])
         found = outstanding_of(report, site["function"], site["domain"])

@@ -41,11 +41,7 @@ def wrong_on_both_sides(truth, report, number, lost):
     """Sentences on what is not exact on either side of `both_sides`, which holds `number` blocks and eventfds, and a pipe with
     every fourth; none if all is. Up to `lost` of the kernel's events are missing."""
     wrong = [] if report["trace"]["complete"] else ["the trace is not complete"]
-    for site in truth["sites"]:
-        told = compare.outstanding_of(report, site["function"], site["domain"])
-        if told != (site["bytes"], site["count"]):
-            wrong.append(f"{site['function']}: {told}, true are {site['bytes']} bytes in {site['count']}")
-    wrong += compare.unexpected(truth, report)
+    wrong += compare.wrong_sites(truth, report) + compare.unexpected(truth, report)
     slab = outstanding(report, "slab")
     pipes = number // 4
     # An eventfd is one file, a pipe two. Linux 6.1 has a function more on the way.

@@ -12,6 +12,7 @@ import time
 import warnings
 from collections import Counter
 
+import duckdb
 import pytest
 from kernel_paths import multiples, outstanding
 from session import PATIENCE_S, Lines, Program, Recording, analyze, as_root, binary, build_programs, report_of
@@ -266,7 +267,6 @@ def test_cgroup_that_does_not_exist():
 
 def test_reference_query(tmp_path):
     """The reference SQL finds the same outstanding bytes and counts as the replay, domain by domain."""
-    duckdb = pytest.importorskip("duckdb")
     trace = tmp_path / "trace.parquet"
     with Program("kernel_objects", "pipe", N) as program, KernelRecording(trace, "--kernel", "-P") as recording:
         program.go()

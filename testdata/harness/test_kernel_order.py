@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 
+import polars
 import pytest
 from session import Program, Recording, build_programs, report_of
 
@@ -10,12 +11,10 @@ MESSAGES = 50_000
 # Buffers of 64 slots, the least there are.
 LEAST_RING = "4096"
 
-polars = pytest.importorskip("polars")
-pytestmark = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
-
 
 @pytest.fixture(scope="module", autouse=True)
 def built():
+    assert len(os.sched_getaffinity(0)) >= 2, "needs two CPUs, so that one frees what the other allocates"
     build_programs()
 
 

@@ -12,6 +12,7 @@ import warnings
 
 import compare
 import kernel_paths
+import polars
 import pytest
 from kernel_paths import outstanding
 from session import (
@@ -116,7 +117,6 @@ def test_both_sides_are_exact(tmp_path):
 
 def test_one_clock(tmp_path):
     """Events of both sides stand in the trace as the program did them, and so do their times."""
-    polars = pytest.importorskip("polars")
     truth, report, lost = least_lost(attached(tmp_path))
     trace = polars.read_parquet(report["trace"]["path"])
     symbols = trace.filter(polars.col("op") == "symbol").select("frame", "function")
