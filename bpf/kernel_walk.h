@@ -109,6 +109,76 @@ __attribute__((noinline)) int read_up_to(struct window *window, u32 word)
 	return 1;
 }
 
+/* A walk under way, on the BPF stack. */
+struct table_walk {
+	struct window *window;
+	struct walked *walked;
+	u64 call_site;
+	u32 end; /* the place of the outermost return */
+	int arrived;
+};
+
+/* Frames that the verifier follows one by one; more are turns of bpf_loop, which it follows once. */
+#define TURN_FRAMES 8
+
+/* Callback of bpf_loop: the next frames. Returns 1 to stop. */
+static long walk_frames(u32 turn, struct table_walk *walk)
+{
+	struct window *window = walk->window;
+	struct walked *walked = walk->walked;
+	u32 place, row, frame_end, end = walk->end;
+	u64 frame;
+
+	for (u32 step = 0; step < TURN_FRAMES; step++) {
+		place = window->place;
+		if (place == end) {
+			/* behind a gap of random size, which is not worth reading */
+			frame = kernel_word(window->at + 8 * (u64)end);
+		} else {
+			if (place >= WINDOW_WORDS || place > end)
+				return 1;
+			if (place >= window->have && !read_up_to(window, place))
+				return 1;
+			frame = word_at(window, place);
+		}
+		if (!walk->call_site || frame == walk->call_site || walked->count) {
+			walked->frames[within(walked->count, ML_MAX_FRAMES + 1)] = frame;
+			walked->count++;
+			window->hash = mix(window->hash, frame);
+		}
+		if (place == end) {
+			walk->arrived = walked->count && is_code(frame);
+			return 1;
+		}
+		row = row_of(frame);
+		if (row == ROW_UNKNOWN)
+			return 1;
+		frame_end = place + 1 + ROW_WORDS(row);
+		if (row & ROW_INDIRECT) {
+			frame_end = (window->bp - window->at) / 8 - ROW_WORDS(row);
+			if (frame_end >= WINDOW_WORDS ||
+			    (frame_end >= window->have && !read_up_to(window, frame_end)))
+				return 1;
+			frame_end = (word_at(window, frame_end) - window->at) / 8;
+		} else if (row & ROW_FROM_BP) {
+			frame_end = (window->bp - window->at) / 8 + ROW_WORDS(row);
+		}
+		if (frame_end <= place + 1)
+			return 1;
+		window->place = frame_end - 1;
+		/* nobody needs the outermost one's */
+		if (!(row & (ROW_BP_SAVED | ROW_BP_AT_BP)) || frame_end - 1 == end)
+			continue;
+		place = frame_end - ROW_BP_WORDS(row);
+		if (row & ROW_BP_AT_BP)
+			place = (window->bp - window->at) / 8;
+		if (place >= WINDOW_WORDS || (place >= window->have && !read_up_to(window, place)))
+			return 1;
+		window->bp = word_at(window, place);
+	}
+	return 0;
+}
+
 /*
  * Walks; `words`: of the stack from the tracepoint's arguments on. Fills in the frames from the call
  * site on (0: all), and the window's hash. 0 if bpf_get_stack() must do it.
@@ -116,7 +186,7 @@ __attribute__((noinline)) int read_up_to(struct window *window, u32 word)
 __attribute__((noinline)) int walk_by_tables(struct window *window, struct walked *walked,
 					     u64 call_site, u32 words)
 {
-	u32 place, row, frame_end, end = words - ENTRY_WORDS;
+	struct table_walk walk = { window, walked, call_site, words - ENTRY_WORDS, 0 };
 	u64 frame;
 
 	if (!window || !walked || words > STACK_BYTES / 8)
@@ -136,52 +206,9 @@ __attribute__((noinline)) int walk_by_tables(struct window *window, struct walke
 	window->place = window->start_at;
 	window->hash = 0;
 	walked->count = 0;
-	for (u32 step = 0; step < ML_MAX_FRAMES; step++) {
-		place = window->place;
-		if (place == end) {
-			/* behind a gap of random size, which is not worth reading */
-			frame = kernel_word(window->at + 8 * (u64)end);
-		} else {
-			if (place >= WINDOW_WORDS || place > end)
-				return 0;
-			if (place >= window->have && !read_up_to(window, place))
-				return 0;
-			frame = word_at(window, place);
-		}
-		if (!call_site || frame == call_site || walked->count) {
-			walked->frames[within(walked->count, ML_MAX_FRAMES + 1)] = frame;
-			walked->count++;
-			window->hash = mix(window->hash, frame);
-		}
-		if (place == end)
-			return walked->count && is_code(frame);
-		row = row_of(frame);
-		if (row == ROW_UNKNOWN)
-			return 0;
-		frame_end = place + 1 + ROW_WORDS(row);
-		if (row & ROW_INDIRECT) {
-			frame_end = (window->bp - window->at) / 8 - ROW_WORDS(row);
-			if (frame_end >= WINDOW_WORDS ||
-			    (frame_end >= window->have && !read_up_to(window, frame_end)))
-				return 0;
-			frame_end = (word_at(window, frame_end) - window->at) / 8;
-		} else if (row & ROW_FROM_BP) {
-			frame_end = (window->bp - window->at) / 8 + ROW_WORDS(row);
-		}
-		if (frame_end <= place + 1)
-			return 0;
-		window->place = frame_end - 1;
-		/* nobody needs the outermost one's */
-		if (!(row & (ROW_BP_SAVED | ROW_BP_AT_BP)) || frame_end - 1 == end)
-			continue;
-		place = frame_end - ROW_BP_WORDS(row);
-		if (row & ROW_BP_AT_BP)
-			place = (window->bp - window->at) / 8;
-		if (place >= WINDOW_WORDS || (place >= window->have && !read_up_to(window, place)))
-			return 0;
-		window->bp = word_at(window, place);
-	}
-	return 0;
+	/* none is deeper than a stack can be told: those are few, and left to the kernel */
+	bpf_loop(ML_MAX_FRAMES / TURN_FRAMES, walk_frames, &walk, 0);
+	return walk.arrived;
 }
 
 /* Words of the stack from the tracepoint's arguments on. */

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use aya::programs::{FEntry, FExit, Program, ProgramError, RawTracePoint};
 use aya::{Btf, Ebpf};
+use aya_obj::btf::BtfKind;
 use memleak_trace::header;
 
 use super::kallsyms::KERNEL;
@@ -130,12 +131,17 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: Option<&Btf>) -> Result<Option<String
     let failed = |source| KernelError::Program { name, source };
     match row.place {
         Place::Tracepoint(tracepoint) => {
+            let missing = || Some("the kernel has no such tracepoint".to_owned());
+            // Asked first: verifying a program for nothing takes the kernel half a second.
+            if btf.is_some_and(|btf| !has_tracepoint(btf, tracepoint)) {
+                return Ok(missing());
+            }
             let program: &mut RawTracePoint = program.try_into().map_err(failed)?;
             program.load().map_err(failed)?;
             match program.attach(tracepoint) {
                 Ok(_) => Ok(None),
                 Err(ProgramError::SyscallError(error)) if is_missing(&error.io_error) => {
-                    Ok(Some("the kernel has no such tracepoint".to_owned()))
+                    Ok(missing())
                 }
                 Err(source) => Err(failed(source)),
             }
@@ -152,6 +158,13 @@ fn attach(ebpf: &mut Ebpf, row: &Row, btf: Option<&Btf>) -> Result<Option<String
             Ok(Some(reason))
         }
     }
+}
+
+/// Whether the kernel's types have the tracepoint: each is declared with a `btf_trace_NAME` (the
+/// kernel's `include/trace/bpf_probe.h`).
+fn has_tracepoint(btf: &Btf, name: &str) -> bool {
+    btf.id_by_type_name_kind(&format!("btf_trace_{name}"), BtfKind::Typedef)
+        .is_ok()
 }
 
 /// What the kernel said, without the log of its verifier.
