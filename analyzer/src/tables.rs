@@ -99,6 +99,11 @@ struct Tally {
     estimate: Option<Box<Estimate>>,
 }
 
+/// Nanoseconds since an allocation was made; 0 if another thread stamped it a little later.
+fn age(allocation: &Allocation, at: i64) -> i64 {
+    (at - allocation.born).max(0)
+}
+
 impl Tally {
     /// Adds an allocation; `weight` is how many it stands for, if the trace is a sample.
     fn add(&mut self, allocation: &Allocation, weight: Option<f64>) {
@@ -112,6 +117,17 @@ impl Tally {
             estimate.bytes.add(Sum::of(allocation.size, weight));
             let count = Sum::of(u64::from(allocation.count), weight);
             estimate.count.add(count);
+        }
+    }
+
+    /// Adds what was added to another one.
+    fn merge(&mut self, other: Tally) {
+        self.bytes += other.bytes;
+        self.count += other.count;
+        self.taken += other.taken;
+        self.any |= other.any;
+        if let Some(other) = other.estimate {
+            self.estimate.get_or_insert_default().add(&other);
         }
     }
 
@@ -141,6 +157,28 @@ struct Held {
     youngest: i64,
 }
 
+impl Held {
+    fn add(&mut self, allocation: &Allocation, age: i64, weight: Option<f64>) {
+        self.note_ages(age, age);
+        self.tally.add(allocation, weight);
+    }
+
+    fn merge(&mut self, other: Held) {
+        if other.tally.any {
+            self.note_ages(other.oldest, other.youngest);
+            self.tally.merge(other.tally);
+        }
+    }
+
+    fn note_ages(&mut self, oldest: i64, youngest: i64) {
+        if !self.tally.any {
+            (self.oldest, self.youngest) = (oldest, youngest);
+        }
+        self.oldest = self.oldest.max(oldest);
+        self.youngest = self.youngest.min(youngest);
+    }
+}
+
 /// The lifetimes that are outstanding at a moment, and the sites they come from.
 ///
 /// There can be millions of lifetimes: each table is a pass over them that sums as it goes, and only
@@ -165,18 +203,20 @@ impl<'a> Tables<'a> {
             passing: filter.sites(replay),
             held: Vec::new(),
         };
-        let mut held = vec![Held::default(); replay.sites().as_slice().len()];
-        // Inner iteration here and below: a `for` would step through the tables of all domains one by one.
-        tables.outstanding().for_each(|(allocation, age)| {
-            let held = &mut held[allocation.site as usize];
-            if !held.tally.any {
-                (held.oldest, held.youngest) = (age, age);
-            }
-            held.tally.add(&allocation, tables.weight(&allocation));
-            held.oldest = held.oldest.max(age);
-            held.youngest = held.youngest.min(age);
-        });
-        tables.held = held;
+        let sites = replay.sites().as_slice().len();
+        tables.held = replay.sum_outstanding(
+            || vec![Held::default(); sites],
+            |held, allocation| {
+                if filter.passes(allocation, at, &tables.passing) {
+                    let held: &mut Held = &mut held[allocation.site as usize];
+                    held.add(allocation, age(allocation, at), tables.weight(allocation));
+                }
+            },
+            |held, more| {
+                let both = held.iter_mut().zip(more);
+                both.for_each(|(held, more)| held.merge(more));
+            },
+        );
         tables
     }
 
@@ -290,8 +330,7 @@ impl<'a> Tables<'a> {
     /// The outstanding allocations that pass the filter, with their ages in nanoseconds.
     fn outstanding(&self) -> impl Iterator<Item = (Allocation, i64)> {
         let at = self.at;
-        // An allocation that another thread stamped a little later than the moment has age 0.
-        let aged = move |allocation: Allocation| (allocation, (at - allocation.born).max(0));
+        let aged = move |allocation: Allocation| (allocation, age(&allocation, at));
         let passing = self.filter.outstanding_of(self.replay, at, &self.passing);
         passing.map(aged)
     }

@@ -204,11 +204,14 @@ impl Filter {
         at: i64,
         sites: &'a [bool],
     ) -> impl Iterator<Item = Allocation> + 'a {
-        replay.outstanding().filter(move |allocation| {
-            sites[allocation.site as usize]
-                && self.born(allocation)
-                && self.outstanding(allocation, at)
-        })
+        let passes = move |allocation: &Allocation| self.passes(allocation, at, sites);
+        replay.outstanding().filter(passes)
+    }
+
+    /// Whether an allocation that is outstanding at `at` passes; `sites` as above.
+    #[inline]
+    pub fn passes(&self, allocation: &Allocation, at: i64, sites: &[bool]) -> bool {
+        sites[allocation.site as usize] && self.born(allocation) && self.outstanding(allocation, at)
     }
 }
 

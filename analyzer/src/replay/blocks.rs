@@ -11,6 +11,8 @@ use std::collections::HashMap;
 use chunk::Slot;
 use table::Table;
 
+use super::part::Part;
+
 /// A live heap block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Block {
@@ -126,16 +128,21 @@ impl Blocks {
             return Vec::new();
         };
         let table = std::mem::take(table);
-        let ended = table.iter().map(|slot| self.block(space, slot)).collect();
+        let ended = table
+            .iter(Part::WHOLE)
+            .map(|slot| self.block(space, slot))
+            .collect();
         self.large.retain(|(of, _), _| *of != space);
         ended
     }
 
-    /// The live blocks, in no particular order.
-    pub fn iter(&self) -> impl Iterator<Item = Block> {
+    /// A part of the live blocks, in no particular order.
+    pub fn iter(&self, part: Part) -> impl Iterator<Item = Block> {
         let tables = self.tables.iter();
-        tables
-            .flat_map(move |(space, table)| table.iter().map(move |slot| self.block(*space, slot)))
+        tables.flat_map(move |(space, table)| {
+            let slots = table.iter(part);
+            slots.map(move |slot| self.block(*space, slot))
+        })
     }
 
     /// Asks the processor to load where the block of an address stands that will be looked up soon.
@@ -253,7 +260,7 @@ mod tests {
             for (key, block) in &model {
                 prop_assert_eq!(table.get(key.0, key.1), Some(*block));
             }
-            prop_assert_eq!(table.iter().count(), model.len());
+            prop_assert_eq!(table.iter(Part::WHOLE).count(), model.len());
         }
     }
 
@@ -266,6 +273,6 @@ mod tests {
         }
         assert_eq!(table.remove_space(1).len(), 2500);
         assert_eq!(table.len(), 2500);
-        assert!(table.iter().all(|block| block.space == 2));
+        assert!(table.iter(Part::WHOLE).all(|block| block.space == 2));
     }
 }

@@ -22,7 +22,8 @@ impl Estimate {
         }
     }
 
-    fn add(&mut self, other: &Estimate) {
+    /// Adds what another one is made of.
+    pub fn add(&mut self, other: &Estimate) {
         self.sampled += other.sampled;
         self.bytes.add(other.bytes);
         self.count.add(other.count);

@@ -13,6 +13,7 @@ mod in_flight;
 mod kernel;
 mod mappings;
 mod observer;
+mod part;
 mod prefetch;
 mod ranges;
 mod reallocation;
@@ -37,6 +38,7 @@ pub use sites::{
 
 use freed::FreedAddresses;
 use in_flight::{InFlight, Unknown};
+use part::Part;
 
 use crate::estimate::Sampled;
 
@@ -62,7 +64,9 @@ fn block_domain(space: i32) -> Domain {
 }
 
 /// How many rows ahead the slot of a block and the site of a stack are asked for.
-const PREFETCH_ROWS: usize = 24;
+const PREFETCH_ROWS: usize = 16;
+/// So many rows' are asked for at once.
+const PREFETCHED_AT_ONCE: usize = 8;
 
 /// The state of memory after the events seen so far.
 #[derive(Debug)]
@@ -167,8 +171,10 @@ impl<O: Observer> Replay<O> {
 
     /// Replays the events in some rows of a batch.
     pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
-        for row in rows {
-            self.prefetch(batch, row);
+        for row in rows.clone() {
+            if (row - rows.start) % PREFETCHED_AT_ONCE == 0 {
+                self.prefetch(batch, row + PREFETCH_ROWS);
+            }
             if let Some(event) = batch.event(row) {
                 self.apply(&event, batch.detail(row));
             }
@@ -176,15 +182,21 @@ impl<O: Observer> Replay<O> {
         self.sites.settle();
     }
 
-    /// Asks for what a later row will touch.
+    /// Asks for what rows from one on will touch. Of many at once: the processor waits for the place of each
+    /// in memory (its entry in the tables of pages), and it looks up several at a time if nothing comes between.
     #[inline]
-    fn prefetch(&self, batch: &Batch, row: usize) {
-        let ahead = row + PREFETCH_ROWS;
-        let address = batch.spaces.get(ahead).zip(batch.addrs.get(ahead));
-        if let Some((space, addr)) = address {
-            self.heap.prefetch(*space, *addr);
+    fn prefetch(&self, batch: &Batch, from: usize) {
+        let rows = from..(from + PREFETCHED_AT_ONCE).min(batch.addrs.len());
+        let places = batch
+            .spaces
+            .get(rows.clone())
+            .zip(batch.addrs.get(rows.clone()));
+        if let Some((spaces, addrs)) = places {
+            for (space, addr) in spaces.iter().zip(addrs) {
+                self.heap.prefetch(*space, *addr);
+            }
         }
-        if let Some(stack) = batch.stack_ids.get(ahead) {
+        for stack in batch.stack_ids.get(rows).into_iter().flatten() {
             self.sites.prefetch(*stack);
         }
     }
@@ -279,20 +291,47 @@ impl<O: Observer> Replay<O> {
 
     /// Every allocation that is outstanding, also those whose reallocation is under way.
     pub fn outstanding(&self) -> impl Iterator<Item = Allocation> {
+        let blocks = self.heap.iter(Part::WHOLE);
+        let blocks = blocks.map(|block| Allocation::from(&block));
+        blocks.chain(self.outstanding_beside_table())
+    }
+
+    /// Sums every allocation that is outstanding, on several threads where there are millions: `add` puts them
+    /// to a `new` sum, in no order, each once, and `merge` puts the sums of two threads together.
+    pub fn sum_outstanding<T: Send>(
+        &self,
+        new: impl Fn() -> T + Sync,
+        add: impl Fn(&mut T, &Allocation) + Sync,
+        merge: impl Fn(&mut T, T),
+    ) -> T
+    where
+        O: Sync,
+    {
+        let mut sum = part::sum(self.heap.len(), &merge, |part| {
+            let mut sum = new();
+            // Inner iteration: a `for` would step through the tables of all spaces one by one.
+            let blocks = self.heap.iter(part);
+            blocks.for_each(|block| add(&mut sum, &Allocation::from(&block)));
+            sum
+        });
+        self.outstanding_beside_table()
+            .for_each(|allocation| add(&mut sum, &allocation));
+        sum
+    }
+
+    /// What is outstanding and is no block in the table.
+    fn outstanding_beside_table(&self) -> impl Iterator<Item = Allocation> {
         let pending_blocks = self.threads.pending_blocks();
         let pending_ranges = self.threads.pending_ranges();
-        let blocks = self
-            .heap
-            .iter()
-            .chain(pending_blocks.copied())
-            .map(|block| Allocation::from(&block));
+        let pending_blocks = pending_blocks.map(Allocation::from);
         let mut mappings_seen = std::collections::HashSet::new();
         let ranges = self
             .mappings
             .iter()
             .chain(pending_ranges)
             .map(move |range| Allocation::piece(range, mappings_seen.insert(range.mapping)));
-        blocks.chain(ranges).chain(self.kernel.outstanding())
+        let pending = pending_blocks.chain(ranges);
+        pending.chain(self.kernel.outstanding())
     }
 
     pub fn sites(&self) -> &Sites {

@@ -3,7 +3,7 @@
 //! A live allocation is a lifetime that has not ended yet: it is *censored* at its age. How likely an
 //! allocation is to outlive an age is estimated from both (Kaplan and Meier 1958, on bins).
 
-use crate::replay::{LIFETIME_BINS, Replay, lifetime_bin, lifetime_bound};
+use crate::replay::{Allocation, LIFETIME_BINS, Replay, lifetime_bin, lifetime_bound};
 
 /// Parts into which the time since a stack's first allocation is cut, by birth.
 pub const BIRTH_PARTS: usize = 16;
@@ -26,27 +26,52 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> Vec<Live> {
     for (place, (site, _)) in sites.iter().enumerate() {
         places[*site as usize] = place as u32;
     }
-    let mut sums = vec![Live::default(); sites.len()];
-    // Inner iteration: a `for` would step through the tables of all domains one by one.
-    replay.outstanding().for_each(|allocation| {
-        let place = places[allocation.site as usize] as usize;
-        let (Some(live), Some((_, first))) = (sums.get_mut(place), sites.get(place)) else {
-            return;
-        };
+    replay.sum_outstanding(
+        || vec![Live::default(); sites.len()],
+        |sums, allocation| {
+            let place = places[allocation.site as usize] as usize;
+            if let (Some(live), Some((_, first))) = (sums.get_mut(place), sites.get(place)) {
+                live.add(allocation, at, *first);
+            }
+        },
+        |sums, more| {
+            let both = sums.iter_mut().zip(more);
+            both.for_each(|(live, more)| live.merge(&more));
+        },
+    )
+}
+
+impl Live {
+    /// Adds an allocation of a site whose first was made at `first`; `at` is the moment of the report.
+    fn add(&mut self, allocation: &Allocation, at: i64, first: i64) {
         let age = (at - allocation.born).max(0);
-        live.oldest = live.oldest.max(age);
-        let bin = lifetime_bin(age);
-        if live.ages.len() <= bin {
-            live.ages.resize(bin + 1, 0);
-        }
-        live.ages[bin] += allocation.count;
+        self.oldest = self.oldest.max(age);
+        self.age(lifetime_bin(age), allocation.count);
         let span = (at - first).max(1) as f64;
         let part = ((allocation.born - first).max(0) as f64 / span * BIRTH_PARTS as f64) as usize;
-        let (count, bytes) = &mut live.births[part.min(BIRTH_PARTS - 1)];
+        let (count, bytes) = &mut self.births[part.min(BIRTH_PARTS - 1)];
         *count += allocation.count;
         *bytes += allocation.size;
-    });
-    sums
+    }
+
+    /// Adds to a bin of ages.
+    fn age(&mut self, bin: usize, count: u32) {
+        if self.ages.len() <= bin {
+            self.ages.resize(bin + 1, 0);
+        }
+        self.ages[bin] += count;
+    }
+
+    /// Adds what was added to another one.
+    fn merge(&mut self, other: &Live) {
+        self.oldest = self.oldest.max(other.oldest);
+        for (bin, count) in other.ages.iter().enumerate() {
+            self.age(bin, *count);
+        }
+        for (own, other) in self.births.iter_mut().zip(&other.births) {
+            *own = (own.0 + other.0, own.1 + other.1);
+        }
+    }
 }
 
 /// What lifetimes and ages say together. Times in nanoseconds.

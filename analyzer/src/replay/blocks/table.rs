@@ -6,6 +6,7 @@
 
 use super::chunk::{Chunk, SLOTS, Slot};
 use super::huge::Zeroed;
+use crate::replay::part::Part;
 
 /// Blocks by their hashes, which no two of them share. 37 to 55 bytes for each.
 #[derive(Debug, Default)]
@@ -101,8 +102,11 @@ impl Table {
         None
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.chunks.iter().flat_map(Chunk::iter)
+    /// The blocks of one of several parts of the table; all parts together have each block once.
+    pub fn iter(&self, part: Part) -> impl Iterator<Item = &Slot> {
+        self.chunks[part.range(self.chunks.len())]
+            .iter()
+            .flat_map(Chunk::iter)
     }
 
     /// Asks for the chunk where a hash most probably stands.
@@ -190,7 +194,9 @@ mod tests {
             for (hash, slot) in &model {
                 prop_assert_eq!(table.get(*hash), Some(slot));
             }
-            prop_assert_eq!(table.iter().count(), model.len());
+            prop_assert_eq!(table.iter(Part::WHOLE).count(), model.len());
+            let thirds = Part::of(3).flat_map(|part| table.iter(part));
+            prop_assert!(thirds.eq(table.iter(Part::WHOLE)));
         }
     }
 }
