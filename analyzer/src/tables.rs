@@ -380,6 +380,27 @@ mod tests {
             .collect()
     }
 
+    /// Where several threads sum, each stack has what one pass in order finds.
+    #[test]
+    fn many_are_summed_in_parts() {
+        let made: Vec<_> = (0..300_000_i64)
+            .map(|number| ((number % 7) as i32, number as u64 % 1000, number))
+            .collect();
+        let (replay, at, all) = (replay(&made), 300_100, Filter::default());
+        let tables = Tables::new(&replay, at, &all);
+        let mut stacks = tables.stacks(None, false).unwrap();
+        stacks.sort_by_key(|row| row.site);
+        for (row, stack) in stacks.iter().zip(0..7) {
+            let own = made.iter().filter(|(of, ..)| *of == stack);
+            let ages = own.clone().map(|(.., born)| (at - born) as u64);
+            assert_eq!(row.bytes, own.clone().map(|(_, size, _)| size).sum::<u64>());
+            assert_eq!(row.count, own.count() as u64);
+            assert_eq!(row.oldest_age, ages.clone().max());
+            assert_eq!(row.youngest_age, ages.min());
+        }
+        assert_eq!(stacks.len(), 7);
+    }
+
     /// Largest first; ties by totals and first use; idle stacks and the cut as asked.
     #[test]
     fn stacks_are_in_order() {

@@ -172,7 +172,7 @@ impl<O: Observer> Replay<O> {
     /// Replays the events in some rows of a batch.
     pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
         for row in rows.clone() {
-            if (row - rows.start) % PREFETCHED_AT_ONCE == 0 {
+            if (row - rows.start).is_multiple_of(PREFETCHED_AT_ONCE) {
                 self.prefetch(batch, row + PREFETCH_ROWS);
             }
             if let Some(event) = batch.event(row) {
