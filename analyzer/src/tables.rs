@@ -3,14 +3,18 @@
 //! Only numbers pass through here; names are joined when a report is made. Polars is named in no
 //! other file: it orders the stacks.
 
+mod held;
+
 use std::collections::BTreeMap;
 
 use polars::prelude::*;
 
 use memleak_trace::Domain;
 
-use crate::estimate::{Sampled, Sum};
-use crate::filter::Filter;
+use held::{Held, Tally};
+
+use crate::estimate::Sampled;
+use crate::filter::{Filter, age};
 use crate::replay::{Allocation, Estimate, Estimates, Replay};
 
 /// The figures of a stack: a row per allocation site. What is outstanding is what the filter let
@@ -52,12 +56,12 @@ pub struct AllocationRow {
     pub age: u64,
 }
 
-const MS: i64 = 1_000_000;
-const S: i64 = 1_000 * MS;
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000 * MS;
 
 /// Lower bounds of the age histogram's bins in nanoseconds: 1-2-5 decades from 1 ms to about a day;
 /// the last bin is open.
-pub const AGE_BOUNDS: [i64; 26] = [
+pub const AGE_BOUNDS: [u64; 26] = [
     0,
     MS,
     2 * MS,
@@ -86,99 +90,6 @@ pub const AGE_BOUNDS: [i64; 26] = [
     100_000 * S,
 ];
 
-/// Bytes and count of some allocations. Small: with tens of thousands of stacks, millions of allocations are summed
-/// in no order.
-#[derive(Clone, Debug, Default)]
-struct Tally {
-    bytes: u64,
-    count: u64,
-    /// Bytes that these take.
-    taken: u64,
-    any: bool,
-    /// What they stand for, if the trace is a sample.
-    estimate: Option<Box<Estimate>>,
-}
-
-/// Nanoseconds since an allocation was made; 0 if another thread stamped it a little later.
-fn age(allocation: &Allocation, at: i64) -> i64 {
-    (at - allocation.born).max(0)
-}
-
-impl Tally {
-    /// Adds an allocation; `weight` is how many it stands for, if the trace is a sample.
-    fn add(&mut self, allocation: &Allocation, weight: Option<f64>) {
-        self.bytes += allocation.size;
-        self.count += u64::from(allocation.count);
-        self.taken += allocation.taken;
-        self.any = true;
-        if let Some(weight) = weight {
-            let estimate = self.estimate.get_or_insert_default();
-            estimate.sampled += u64::from(allocation.count);
-            estimate.bytes.add(Sum::of(allocation.size, weight));
-            let count = Sum::of(u64::from(allocation.count), weight);
-            estimate.count.add(count);
-        }
-    }
-
-    /// Adds what was added to another one.
-    fn merge(&mut self, other: Tally) {
-        self.bytes += other.bytes;
-        self.count += other.count;
-        self.taken += other.taken;
-        self.any |= other.any;
-        if let Some(other) = other.estimate {
-            self.estimate.get_or_insert_default().add(&other);
-        }
-    }
-
-    /// The bytes: of a sample, the estimate.
-    fn bytes(&self) -> u64 {
-        let missed = self.estimate.as_ref().map_or(0.0, |of| of.bytes.missed);
-        self.bytes + missed.round() as u64
-    }
-
-    /// The number: of a sample, the estimate.
-    fn count(&self) -> u64 {
-        let missed = self.estimate.as_ref().map_or(0.0, |of| of.count.missed);
-        self.count + missed.round() as u64
-    }
-
-    /// What a sample's allocations stand for; none if the trace is no sample.
-    fn estimate(&self) -> Option<Estimate> {
-        self.estimate.as_deref().copied()
-    }
-}
-
-/// What a site holds of the allocations that the filter lets through. Ages in nanoseconds.
-#[derive(Clone, Debug, Default)]
-struct Held {
-    tally: Tally,
-    oldest: i64,
-    youngest: i64,
-}
-
-impl Held {
-    fn add(&mut self, allocation: &Allocation, age: i64, weight: Option<f64>) {
-        self.note_ages(age, age);
-        self.tally.add(allocation, weight);
-    }
-
-    fn merge(&mut self, other: Held) {
-        if other.tally.any {
-            self.note_ages(other.oldest, other.youngest);
-            self.tally.merge(other.tally);
-        }
-    }
-
-    fn note_ages(&mut self, oldest: i64, youngest: i64) {
-        if !self.tally.any {
-            (self.oldest, self.youngest) = (oldest, youngest);
-        }
-        self.oldest = self.oldest.max(oldest);
-        self.youngest = self.youngest.min(youngest);
-    }
-}
-
 /// The lifetimes that are outstanding at a moment, and the sites they come from.
 ///
 /// There can be millions of lifetimes: each table is a pass over them that sums as it goes, and only
@@ -205,17 +116,14 @@ impl<'a> Tables<'a> {
         };
         let sites = replay.sites().as_slice().len();
         tables.held = replay.sum_outstanding(
-            || vec![Held::default(); sites],
+            sites,
             |held, allocation| {
                 if filter.passes(allocation, at, &tables.passing) {
-                    let held: &mut Held = &mut held[allocation.site as usize];
+                    let held = &mut held[allocation.site as usize];
                     held.add(allocation, age(allocation, at), tables.weight(allocation));
                 }
             },
-            |held, more| {
-                let both = held.iter_mut().zip(more);
-                both.for_each(|(held, more)| held.merge(more));
-            },
+            Held::merge,
         );
         tables
     }
@@ -246,7 +154,7 @@ impl<'a> Tables<'a> {
         let table = stacks.select([col("site")]).collect()?;
         let row = |site: u32| {
             let held = &self.held[site as usize];
-            let age = |age: i64| held.tally.any.then(|| age.unsigned_abs());
+            let age = |age: u64| held.tally.any.then_some(age);
             StackRow {
                 site,
                 bytes: held.tally.bytes(),
@@ -316,11 +224,11 @@ impl<'a> Tables<'a> {
 
     /// Each outstanding allocation of some stacks, by site, largest first.
     pub fn allocations(&self, stacks: &[StackRow]) -> Vec<AllocationRow> {
-        let row = |(_, allocation, age): (usize, Allocation, i64)| AllocationRow {
+        let row = |(_, allocation, age): (usize, Allocation, u64)| AllocationRow {
             site: allocation.site,
             addr: allocation.addr,
             size: allocation.size,
-            age: age.unsigned_abs(),
+            age,
         };
         let mut rows: Vec<AllocationRow> = self.of(stacks).map(row).collect();
         rows.sort_unstable_by_key(|row| (row.site, std::cmp::Reverse(row.size), row.addr));
@@ -328,7 +236,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The outstanding allocations that pass the filter, with their ages in nanoseconds.
-    fn outstanding(&self) -> impl Iterator<Item = (Allocation, i64)> {
+    fn outstanding(&self) -> impl Iterator<Item = (Allocation, u64)> {
         let at = self.at;
         let aged = move |allocation: Allocation| (allocation, age(&allocation, at));
         let passing = self.filter.outstanding_of(self.replay, at, &self.passing);
@@ -336,7 +244,7 @@ impl<'a> Tables<'a> {
     }
 
     /// The outstanding allocations of some stacks only, each with its stack's place in the list.
-    fn of(&self, stacks: &[StackRow]) -> impl Iterator<Item = (usize, Allocation, i64)> {
+    fn of(&self, stacks: &[StackRow]) -> impl Iterator<Item = (usize, Allocation, u64)> {
         let mut places = vec![u32::MAX; self.held.len()];
         for (place, stack) in stacks.iter().enumerate() {
             places[stack.site as usize] = place as u32;
@@ -496,6 +404,8 @@ mod tests {
     /// An age on a bound belongs to the bin above it; what lies in the future has age 0.
     #[test]
     fn ages_fall_into_bins() {
+        const MS: i64 = super::MS as i64;
+        const S: i64 = super::S as i64;
         let at = 1_000_000 * S;
         let born = [
             at + 5,

@@ -251,7 +251,7 @@ fn open_mapped(task: i32, mapping: &Mapping) -> Option<File> {
         mapping.start, mapping.end
     );
     open_regular(Path::new(&exact)).or_else(|| {
-        let mut path = std::ffi::OsString::from(format!("/proc/{task}/root"));
+        let mut path = root_of(task).into_os_string();
         path.push(&mapping.path);
         let file = open_regular(Path::new(&path))?;
         // The name may lead to another file by now. (Devices are not compared: on btrfs and
@@ -260,9 +260,14 @@ fn open_mapped(task: i32, mapping: &Mapping) -> Option<File> {
     })
 }
 
+/// The root directory of a process or thread: it may live in a container.
+pub fn root_of(task: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{task}/root"))
+}
+
 /// Root directories to look in: the target's, and our own if that is another one.
 fn roots(task: i32) -> Vec<PathBuf> {
-    let target = PathBuf::from(format!("/proc/{task}/root"));
+    let target = root_of(task);
     let own = PathBuf::from("/");
     let identity = |path: &Path| {
         let found = std::fs::metadata(path).ok()?;

@@ -60,7 +60,9 @@ static void stay_on_one_processor(void)
 	int processor = sched_getcpu();
 
 	CPU_ZERO(&only);
-	CPU_SET(processor < 0 ? 0 : processor, &only);
+	if (processor < 0)
+		abort();
+	CPU_SET(processor, &only);
 	if (sched_setaffinity(0, sizeof only, &only))
 		abort();
 }

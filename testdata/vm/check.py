@@ -14,12 +14,12 @@ KERNEL, BOTH, NUMBER = "kernel_objects", "both_sides", 100
 
 
 def read(results):
-    """{program: {word: content}}, and what was said per program."""
+    """{program: {word: content}}, and what was said per program, by it and by the stages it came to."""
     told, said = {}, {}
     for line in results.read_text(errors="replace").splitlines():
         word, _, rest = line.strip().partition(" ")
         program, _, content = rest.partition(" ")
-        if word == "said":
+        if word in ("said", "stage"):
             said.setdefault(program, []).append(content)
         else:
             told.setdefault(program, {})[word] = content

@@ -220,9 +220,9 @@ pub fn lifetime(allocation: &Allocation, death: Death) -> u64 {
     u64::try_from(death.at.saturating_sub(allocation.born)).unwrap_or(0)
 }
 
-/// Nanoseconds since an allocation was made; 0 if another thread stamped it a little later.
+/// As [`Allocation::age`].
 pub fn age(allocation: &Allocation, at: i64) -> u64 {
-    u64::try_from(at.saturating_sub(allocation.born)).unwrap_or(0)
+    allocation.age(at).unsigned_abs()
 }
 
 #[inline]

@@ -296,27 +296,31 @@ impl<O: Observer> Replay<O> {
         blocks.chain(self.outstanding_beside_table())
     }
 
-    /// Sums every allocation that is outstanding, on several threads where there are millions: `add` puts them
-    /// to a `new` sum, in no order, each once, and `merge` puts the sums of two threads together.
-    pub fn sum_outstanding<T: Send>(
+    /// `len` sums of the allocations that are outstanding, on several threads where there are millions: `add` puts
+    /// each to the sums that it belongs to, in no order, and `merge` puts those of two threads together.
+    pub fn sum_outstanding<T: Clone + Default + Send>(
         &self,
-        new: impl Fn() -> T + Sync,
-        add: impl Fn(&mut T, &Allocation) + Sync,
+        len: usize,
+        add: impl Fn(&mut [T], &Allocation) + Sync,
         merge: impl Fn(&mut T, T),
-    ) -> T
+    ) -> Vec<T>
     where
         O: Sync,
     {
-        let mut sum = part::sum(self.heap.len(), &merge, |part| {
-            let mut sum = new();
+        let merge_all = |sums: &mut Vec<T>, more: Vec<T>| {
+            let both = sums.iter_mut().zip(more);
+            both.for_each(|(sum, more)| merge(sum, more));
+        };
+        let mut sums = part::sum(self.heap.len(), merge_all, |part| {
+            let mut sums = vec![T::default(); len];
             // Inner iteration: a `for` would step through the tables of all spaces one by one.
             let blocks = self.heap.iter(part);
-            blocks.for_each(|block| add(&mut sum, &Allocation::from(&block)));
-            sum
+            blocks.for_each(|block| add(&mut sums, &Allocation::from(&block)));
+            sums
         });
         self.outstanding_beside_table()
-            .for_each(|allocation| add(&mut sum, &allocation));
-        sum
+            .for_each(|allocation| add(&mut sums, &allocation));
+        sums
     }
 
     /// What is outstanding and is no block in the table.

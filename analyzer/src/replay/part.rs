@@ -43,10 +43,8 @@ pub fn sum<T: Send>(len: usize, merge: impl Fn(&mut T, T), sum: impl Fn(Part) ->
         let sum = &sum;
         let others: Vec<_> = parts
             .map(|part| {
-                (
-                    part,
-                    thread::Builder::new().spawn_scoped(scope, move || sum(part)),
-                )
+                let thread = thread::Builder::new();
+                (part, thread.spawn_scoped(scope, move || sum(part)))
             })
             .collect();
         let mut all = sum(own);

@@ -278,7 +278,7 @@ fn stack(analysis: &Analysis, row: &StackRow, judgement: &Judgement) -> StackRep
 }
 
 fn age_bin(analysis: &Analysis, row: &AgeRow) -> AgeBin {
-    let bound = |index: usize| AGE_BOUNDS.get(index).map(|bound| bound.unsigned_abs());
+    let bound = |index: usize| AGE_BOUNDS.get(index).copied();
     AgeBin {
         from_ns: bound(row.bin).unwrap_or_default(),
         to_ns: bound(row.bin + 1),

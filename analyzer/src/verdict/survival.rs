@@ -27,24 +27,21 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> Vec<Live> {
         places[*site as usize] = place as u32;
     }
     replay.sum_outstanding(
-        || vec![Live::default(); sites.len()],
+        sites.len(),
         |sums, allocation| {
             let place = places[allocation.site as usize] as usize;
             if let (Some(live), Some((_, first))) = (sums.get_mut(place), sites.get(place)) {
                 live.add(allocation, at, *first);
             }
         },
-        |sums, more| {
-            let both = sums.iter_mut().zip(more);
-            both.for_each(|(live, more)| live.merge(&more));
-        },
+        Live::merge,
     )
 }
 
 impl Live {
     /// Adds an allocation of a site whose first was made at `first`; `at` is the moment of the report.
     fn add(&mut self, allocation: &Allocation, at: i64, first: i64) {
-        let age = (at - allocation.born).max(0);
+        let age = allocation.age(at);
         self.oldest = self.oldest.max(age);
         self.age(lifetime_bin(age), allocation.count);
         let span = (at - first).max(1) as f64;
@@ -63,12 +60,12 @@ impl Live {
     }
 
     /// Adds what was added to another one.
-    fn merge(&mut self, other: &Live) {
+    fn merge(&mut self, other: Live) {
         self.oldest = self.oldest.max(other.oldest);
-        for (bin, count) in other.ages.iter().enumerate() {
-            self.age(bin, *count);
+        for (bin, count) in other.ages.into_iter().enumerate() {
+            self.age(bin, count);
         }
-        for (own, other) in self.births.iter_mut().zip(&other.births) {
+        for (own, other) in self.births.iter_mut().zip(other.births) {
             *own = (own.0 + other.0, own.1 + other.1);
         }
     }

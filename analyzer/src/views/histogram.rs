@@ -49,12 +49,12 @@ impl Classes {
     }
 
     fn of_age(ns: u64) -> usize {
-        let above = |bound: &&i64| bound.unsigned_abs() <= ns;
+        let above = |bound: &&u64| **bound <= ns;
         AGE_BOUNDS.iter().take_while(above).count() - 1
     }
 
     fn age_bounds(class: usize) -> (u64, Option<u64>) {
-        let bound = |index: usize| AGE_BOUNDS.get(index).map(|bound| bound.unsigned_abs());
+        let bound = |index: usize| AGE_BOUNDS.get(index).copied();
         (bound(class).unwrap_or_default(), bound(class + 1))
     }
 
@@ -70,7 +70,7 @@ impl Classes {
         let bound = |index: usize| match index.checked_sub(SHORT_BOUNDS.len() + 1) {
             _ if index == 0 => Some(0),
             None => Some(SHORT_BOUNDS[index - 1]),
-            Some(above) => AGE_BOUNDS.get(above + 1).map(|bound| bound.unsigned_abs()),
+            Some(above) => AGE_BOUNDS.get(above + 1).copied(),
         };
         (bound(class).unwrap_or_default(), bound(class + 1))
     }

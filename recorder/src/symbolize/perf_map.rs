@@ -5,6 +5,8 @@ use std::fs::OpenOptions;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 
+use crate::modules::root_of;
+
 /// The perf maps of processes, read as far as they were written when last asked.
 #[derive(Debug, Default)]
 pub struct PerfMaps {
@@ -31,8 +33,8 @@ impl PerfMaps {
 impl PerfMap {
     /// Reads what was appended; keeps what it has if the file is gone.
     fn read_on(&mut self, pid: i32) {
-        // By the target's root and pid: it may live in a container.
-        let path = format!("/proc/{pid}/root/tmp/perf-{}.map", inner_pid(pid));
+        // By the pid that it has in its container.
+        let path = root_of(pid).join(format!("tmp/perf-{}.map", inner_pid(pid)));
         // Anyone may put anything there: follow no link, and do not wait for a pipe's writer.
         let mut options = OpenOptions::new();
         let options = options
