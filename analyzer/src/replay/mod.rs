@@ -212,7 +212,9 @@ impl<O: Observer> Replay<O> {
         self.sites.settle();
     }
 
-    #[inline]
+    /// Inlined with what it does to blocks: an event that is passed in memory is read in other pieces than it was
+    /// written in, and the processor waits until it is all written, behind every miss before.
+    #[inline(always)]
     fn apply(&mut self, event: &Event, detail: Option<&Detail>) {
         let Some(domain) = event.op.domain() else {
             return;
@@ -356,6 +358,7 @@ impl<O: Observer> Replay<O> {
         self.anomalies
     }
 
+    #[inline(always)]
     fn allocate_block(&mut self, event: &Event) {
         let site = self.site_of(event);
         let block = Block {
@@ -390,6 +393,7 @@ impl<O: Observer> Replay<O> {
         self.sites.find(event.stack, event.op, event.pid, tid)
     }
 
+    #[inline(always)]
     fn free_block(&mut self, event: &Event) {
         if event.addr == 0 {
             return; // free(NULL)
@@ -410,11 +414,13 @@ impl<O: Observer> Replay<O> {
     }
 
     /// A block that is out of the table is freed.
+    #[inline(always)]
     fn block_is_free(&mut self, block: &Block) {
         self.freed.remember(block.space, block.addr);
         self.count_block_freed(block);
     }
 
+    #[inline(always)]
     fn count_block_freed(&mut self, block: &Block) {
         self.sites.lived(block.site, self.now - block.born);
         let domain = block_domain(block.space);
