@@ -142,7 +142,7 @@ INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 	if (walk_by_tables(window, walked, call_site, words)) {
 		walked->first = 0;
 		hash = mixed(window->hash);
-		if (++window->walks % AUDIT)
+		if (!is_audited(window))
 			return tell_walked(scratch, walked, hash);
 	}
 	second = walk_by_kernel(args, walked, call_site ? call_site : window->start);

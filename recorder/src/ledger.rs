@@ -59,7 +59,7 @@ const DEFECTS: [Cause; 5] = [
         "no room to remember a recorded block: releases of others are recorded too from then on",
         |counters| counters.defect_set_full,
     ),
-    // Of one in 256 that are walked both ways.
+    // Of those that are walked both ways, see bpf/kernel_walk.h.
     (
         "stack walked by the tables differs from the kernel's walk",
         |counters| counters.defect_stack_mistaken,
