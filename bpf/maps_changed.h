@@ -34,10 +34,11 @@ struct {
  * are learnt when they are met. Somebody who works on it gets more time.
  */
 const volatile u64 hold_ns = 0;
-#define HOLD_FACTOR 10
+#define HOLD_FACTOR 50
 
-/* The most that bpf_loop does; each takes some 50 ns. */
+/* The most that bpf_loop does; each takes so many looks, of some 50 ns. */
 #define HOLD_TURNS (8 * 1024 * 1024)
+#define HOLD_LOOKS 4
 
 /* r_state of the loader's r_debug */
 #define RT_CONSISTENT 0
@@ -50,11 +51,10 @@ struct wait {
 	u16 answered;
 };
 
-/* Callback of bpf_loop: one look. Returns 1 to stop. */
-static long look_for_answer(u32 index, struct wait *wait)
+/* One look. Returns 1 if there is nothing to wait for any more. */
+INLINE int look_for_answer(struct wait *wait)
 {
 	u64 *answer = bpf_map_lookup_elem(&map_answers, &wait->place);
-
 	u64 said;
 
 	if (!answer)
@@ -69,6 +69,15 @@ static long look_for_answer(u32 index, struct wait *wait)
 		wait->until_ns += HOLD_FACTOR * hold_ns;
 	}
 	return bpf_ktime_get_ns() >= wait->until_ns;
+}
+
+/* Callback of bpf_loop. Returns 1 to stop. */
+static long await_answer(u32 index, struct wait *wait)
+{
+	for (u32 look = 0; look < HOLD_LOOKS; look++)
+		if (look_for_answer(wait))
+			return 1;
+	return 0;
 }
 
 /*
@@ -102,7 +111,7 @@ int maps_changed(struct pt_regs *regs)
 	wait.place = wait.ticket & (ML_MAP_ANSWERS - 1);
 	wait.until_ns = bpf_ktime_get_ns() + hold_ns;
 	if (ask(space->pid, wait.ticket))
-		bpf_loop(HOLD_TURNS, look_for_answer, &wait, 0);
+		bpf_loop(HOLD_TURNS, await_answer, &wait, 0);
 	if (!wait.answered)
 		count(ML_DEFECT_MAPPINGS_LATE);
 	return 0;

@@ -34,13 +34,9 @@ use crate::watchdog;
 
 pub use probing::{Probe, print_probes};
 
-/// Room for the unwind rows of libraries that are opened later, and of programs that children
-/// execute: 8 bytes each.
-fn spare_rows(follow: bool) -> usize {
-    const OPENED: usize = 512 * 1024;
-    const EXECUTED: usize = 2 * 1024 * 1024;
-    if follow { EXECUTED } else { OPENED }
-}
+/// Room for the unwind rows of libraries that are opened later, and of programs that are executed: 8 bytes
+/// each. LLVM's library alone has 1.4 million.
+const SPARE_ROWS: usize = 2 * 1024 * 1024;
 
 /// Mappings are not read again for this long after they were read in vain.
 const REFRESH_PAUSE: Duration = Duration::from_millis(500);
@@ -109,7 +105,9 @@ impl Attachment {
                 );
             }
         }
-        let mut attachment = Attachment::load(modules, discovery, options, page_size)?;
+        // As much again as they have now may come.
+        let rows = 2 * discovery.row_count();
+        let mut attachment = Attachment::load(modules, discovery, rows, options, page_size)?;
         let count = processes.len();
         attachment.free_slots.retain(|slot| *slot >= count as u32);
         attachment.kernel.set_spaces(count as u32)?;
@@ -143,17 +141,17 @@ impl Attachment {
         Ok(attachment)
     }
 
-    /// Loads the probes; no process is known yet.
+    /// Loads the probes; no process is known yet. `rows`: of unwind information that is expected.
     fn load(
         modules: Modules,
         discovery: Discovery,
+        rows: usize,
         options: &Options,
         page_size: u64,
     ) -> anyhow::Result<Attachment> {
-        let rows = 2 * discovery.row_count() + spare_rows(options.follow);
         let mut kernel = Kernel::load(LoadOptions {
             ring_bytes: options.ring_bytes,
-            row_capacity: u32::try_from(rows).unwrap_or(u32::MAX),
+            row_capacity: u32::try_from(rows + SPARE_ROWS).unwrap_or(u32::MAX),
             page_size,
             pause_at: options.on_overflow.stop_at(options.ring_bytes),
             selection: options.selection,
@@ -384,7 +382,8 @@ impl Attachment {
         let (rows, left_out) = self.discovery.mapping_rows(mapped, self.kernel.rows());
         for path in left_out {
             say(format_args!(
-                "memleak-record: no room for the unwind information of {path}: stacks may end there"
+                "memleak-record: no room for the unwind information of {path}: stacks may end there. A recording that begins now, with -p {}, has room",
+                process.pid()
             ));
         }
         let over = if process.own { 0 } else { SPACE_OWN };

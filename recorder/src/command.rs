@@ -44,6 +44,8 @@ pub const FAILED: u8 = 125;
 #[derive(Debug)]
 pub struct Command {
     name: String,
+    /// The file of its program.
+    program: PathBuf,
     pid: i32,
     process: OwnedFd,
     /// A byte lets it begin; closed without, it ends.
@@ -59,7 +61,7 @@ impl Command {
     pub fn prepare(words: &[OsString]) -> Result<Command, Error> {
         let name = words.first().ok_or(Error::Empty)?;
         let path = std::env::var_os("PATH").unwrap_or_default();
-        find(name, &path)?;
+        let program = find(name, &path)?;
         let user = user::caller();
         let arguments = c_strings(words.iter().map(|word| word.as_bytes().to_vec()))?;
         let environment = c_strings(user::environment(user.as_ref()))?;
@@ -83,6 +85,7 @@ impl Command {
         };
         Ok(Command {
             name: name.to_string_lossy().into_owned(),
+            program,
             pid,
             process: descriptor_of(pid).map_err(Error::Start)?,
             go: Some(go),
@@ -93,6 +96,11 @@ impl Command {
 
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// The file of the program that it executes.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Readable when it has ended.

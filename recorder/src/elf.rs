@@ -181,6 +181,23 @@ impl<'data, R: ReadRef<'data>> Elf<'data, R> {
         Some((section.address(), section.uncompressed_data().ok()?))
     }
 
+    /// Bytes of a section in memory, 0 if it is missing.
+    pub fn section_size(&self, name: &str) -> u64 {
+        let section = self.file.section_by_name(name);
+        section.map_or(0, |section| section.size())
+    }
+
+    /// What the dynamic table says with a tag of texts, such as `DT_NEEDED`.
+    pub fn dynamic_strings(&self, tag: i64) -> Vec<&'data [u8]> {
+        let Ok(table) = self.file.elf_dynamic_table() else {
+            return Vec::new();
+        };
+        let entries = table.iter().filter(|entry| entry.tag == tag);
+        entries
+            .filter_map(|entry| table.string(entry).ok())
+            .collect()
+    }
+
     /// Virtual address of a section, 0 if it is missing.
     pub fn section_address(&self, name: &str) -> u64 {
         self.file

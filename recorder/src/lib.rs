@@ -28,6 +28,7 @@ pub mod loader;
 pub mod maps;
 pub mod memory;
 pub mod modules;
+pub mod needed;
 mod object;
 pub mod openings;
 pub mod output;

@@ -6,6 +6,7 @@ import time
 
 import compare
 import pytest
+from command import Recorded
 from session import REPOSITORY, Program, Recording, build_programs, report_of
 
 COUNT = 120
@@ -55,3 +56,37 @@ def test_libraries_are_read_once_for_all_processes(libraries, tmp_path):
             assert not compare.differences(truth, own)
             assert not compare.unexpected(truth, own)
         assert together == tables
+
+
+LLVM = """
+import ctypes, sys
+files = {line.split()[-1] for line in open("/proc/self/maps") if "/libLLVM" in line}
+assert not files, files
+ctypes.CDLL(sys.argv[1])
+"""
+
+
+def llvm():
+    """The file of LLVM's library that clang uses."""
+    clang = subprocess.run(["which", "clang"], capture_output=True, text=True, check=True).stdout.strip()
+    used = subprocess.run(["ldd", clang], capture_output=True, text=True, check=True).stdout
+    return re.search(r"=> (\S*/libLLVM\S*)", used)[1]
+
+
+@pytest.mark.parametrize("opened_by", ["loader", "program"])
+def test_large_libraries_have_room(opened_by, tmp_path):
+    """LLVM has more than a million unwind rows, most programs a tenth of that or less: whether the loader maps it when the
+    program starts, or the program itself opens it, stacks through it are whole, and those of its constructors."""
+    source = tmp_path / "empty.c"
+    source.write_text("int main(void) { return 0; }\n")
+    compile_it = ["clang", "-c", source, "-o", tmp_path / "empty.o"]
+    command = compile_it if opened_by == "loader" else ["python3", "-c", LLVM, llvm()]
+    recorded = Recorded(tmp_path / "trace.parquet", "--", *command)
+    assert recorded.code == 0, recorded.said
+    assert "no room" not in recorded.said
+    report = recorded.report()
+    ends = {stop["end"] for stop in report["trace"]["stacks"]["stopped_in"]}
+    assert ends <= {"too_deep"}, report["trace"]["stacks"]
+    assert not report["trace"]["defects"]["total"]
+    opened = [stack for stack in report["stacks"] if any("libLLVM" in (frame["module"] or "") for frame in stack["frames"])]
+    assert opened, "nothing is held by LLVM"

@@ -12,10 +12,14 @@ use crate::command::Command;
 use crate::discover::Discovery;
 use crate::layout::{SPACE_OWN, SPACE_STARTING, Space};
 use crate::modules::Modules;
+use crate::needed;
 use crate::talk::say;
 
 /// How long a program may take to map its libraries before it is recorded from where it is.
 const LOADING_TIME: Duration = Duration::from_secs(20);
+
+/// Unwind information has at least so many bytes for each row that is made of it: 3.8 in LLVM's library.
+const BYTES_OF_A_ROW: usize = 3;
 
 impl Attachment {
     /// Loads the probes, lets the command's program begin, and puts them on when its libraries are
@@ -26,9 +30,12 @@ impl Attachment {
         page_size: u64,
     ) -> anyhow::Result<Option<Attachment>> {
         let pid = command.pid();
+        let needed = needed::files(command.program());
+        let unwind_bytes: u64 = needed.iter().map(|file| file.unwind_bytes).sum();
         let mut attachment = Attachment::load(
             Modules::new(),
             Discovery::new(options.wishes.clone()),
+            unwind_bytes as usize / BYTES_OF_A_ROW,
             options,
             page_size,
         )?;
