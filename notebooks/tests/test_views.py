@@ -78,6 +78,9 @@ def test_export_has_every_lifetime(trace):
         for l in lives(trace)
     )
     assert found == expected
+    # How many blocks each stands for, to the last digits.
+    weights = {(row["address"], row["born_ns"], row["size"]): float(row["weight"]) for row in rows}
+    assert weights == pytest.approx({(f"{l.address:#x}", text(l.born), text(l.size)): l.weight for l in lives(trace)})
     counts = lambda pairs: {key: sum(count for other, count in pairs if other == key) for key in {key for key, _ in pairs}}
     assert counts([((row["domain"], row["stack_id"]), int(row["count"])) for row in rows]) == counts(
         [((l.domain, text(l.stack_id)), l.count) for l in lives(trace)]

@@ -11,12 +11,13 @@ use std::io::Write;
 use std::sync::Arc;
 
 use anyhow::Context;
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray};
 use memleak_trace::Domain;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::scaled::Scale;
 use super::{Request, replay_with};
 use crate::filter::{self, lifetime};
 use crate::replay::{Allocation, Death, Observer, Site, Sites};
@@ -37,6 +38,8 @@ const ROWS: usize = 1 << 17;
 struct Lifetime {
     site: Site,
     allocation: Allocation,
+    /// How many blocks it stands for.
+    weight: f64,
     death: Option<Death>,
 }
 
@@ -45,6 +48,7 @@ struct Export<S> {
     rows: Vec<Lifetime>,
     /// Dead mappings, by address, birth and death.
     mappings: HashMap<(u64, i64, i64), Lifetime>,
+    scale: Scale,
     sink: S,
     /// The first error, told at the end.
     failed: Option<anyhow::Error>,
@@ -78,6 +82,7 @@ impl<S: Sink> Observer for Export<S> {
         let row = Lifetime {
             site: sites.as_slice()[allocation.site as usize],
             allocation: *allocation,
+            weight: self.scale.weight(allocation, sites),
             death: Some(death),
         };
         if row.site.op.domain() == Some(Domain::Mapping) {
@@ -112,7 +117,7 @@ pub fn run_csv(request: &Request, out: &mut dyn Write) -> anyhow::Result<()> {
     let start = Span::of(&request.trace)?.start;
     writeln!(
         out,
-        "domain,op,pid,tid,stack_id,address,size,count,born_ns,died_ns,lifetime_ns,freed_by"
+        "domain,op,pid,tid,stack_id,address,size,count,weight,born_ns,died_ns,lifetime_ns,freed_by"
     )?;
     run(request, CsvSink { out, start })?;
     Ok(())
@@ -123,11 +128,12 @@ fn run<S: Sink>(request: &Request, sink: S) -> anyhow::Result<S> {
     let export = Export {
         rows: Vec::new(),
         mappings: HashMap::new(),
+        scale: Scale::of(&request.trace),
         sink,
         failed: None,
     };
     let replayed = replay_with(&request.trace, request, filter, export, true)?;
-    let sites = replayed.analysis.replay.sites().as_slice();
+    let sites = replayed.analysis.replay.sites();
     let mut live = replayed.outstanding();
     live.sort_by_key(|allocation| (allocation.born, allocation.addr));
     let mut export = replayed.observer;
@@ -141,8 +147,9 @@ fn run<S: Sink>(request: &Request, sink: S) -> anyhow::Result<S> {
     }
     for allocation in live {
         export.push(Lifetime {
-            site: sites[allocation.site as usize],
+            site: sites.as_slice()[allocation.site as usize],
             allocation,
+            weight: export.scale.weight(&allocation, sites),
             death: None,
         });
     }
@@ -201,6 +208,15 @@ fn batch(rows: &[Lifetime], start: i64) -> anyhow::Result<RecordBatch> {
             false,
         ),
         (
+            "weight",
+            Arc::new(
+                rows.iter()
+                    .map(|row| Some(row.weight))
+                    .collect::<Float64Array>(),
+            ),
+            false,
+        ),
+        (
             "born_ns",
             large(&|row| Some(row.allocation.born - start)),
             false,
@@ -230,7 +246,7 @@ impl Sink for CsvSink<'_> {
                 .and_then(|death| i64::try_from(lifetime(&row.allocation, death)).ok());
             writeln!(
                 self.out,
-                "{},{},{},{},{},{:#x},{},{},{},{},{},{}",
+                "{},{},{},{},{},{:#x},{},{},{},{},{},{},{}",
                 row.site.op.domain().map_or("", Domain::name),
                 row.site.op.name(),
                 row.site.pid,
@@ -239,6 +255,7 @@ impl Sink for CsvSink<'_> {
                 row.allocation.addr,
                 row.allocation.size,
                 row.allocation.count,
+                row.weight,
                 row.allocation.born - self.start,
                 text(row.death.map(|death| death.at - self.start)),
                 text(lived),

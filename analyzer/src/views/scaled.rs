@@ -24,11 +24,23 @@ impl Scale {
         Scale(sampling.map(Sampled::new))
     }
 
+    /// How many blocks an allocation stands for; 1 where none were left out.
+    pub fn weight(&self, allocation: &Allocation, sites: &Sites) -> f64 {
+        let sampled = self.sampled(allocation, sites);
+        sampled.map_or(1.0, |sampled| sampled.weight(allocation.size))
+    }
+
+    /// The sample that an allocation is of, if it is one's.
+    #[inline]
+    fn sampled(&self, allocation: &Allocation, sites: &Sites) -> Option<&Sampled> {
+        self.0.as_ref().filter(|_| is_heap(allocation, sites))
+    }
+
     /// What an allocation adds to a sum.
     #[inline]
     pub fn amount(&self, allocation: &Allocation, sites: &Sites) -> Amount {
         let count = u64::from(allocation.count);
-        let Some(sampled) = self.0.as_ref().filter(|_| is_heap(allocation, sites)) else {
+        let Some(sampled) = self.sampled(allocation, sites) else {
             return Amount {
                 bytes: Sum::of(allocation.size, 1.0),
                 count: Sum::of(count, 1.0),
