@@ -13,8 +13,8 @@ use crate::replay::part::Part;
 pub struct Table {
     chunks: Zeroed,
     len: usize,
-    /// Grows when it holds so many: five eighths of the slots. With three quarters every fourth block finds its home
-    /// full, and the chunk behind it comes from memory that nobody asked for ahead.
+    /// Grows when it holds so many: five eighths of the slots. Then every sixth block finds its home full, with three
+    /// quarters every third would, and the chunk behind it comes from memory that nobody asked for ahead.
     limit: usize,
 }
 
