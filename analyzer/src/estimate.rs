@@ -16,6 +16,7 @@
 
 mod gamma;
 
+use memleak_trace::Domain;
 use memleak_trace::selection::{Sampling, Weights};
 
 /// The share of intervals that hold.
@@ -176,6 +177,15 @@ impl Sampled {
     #[inline]
     pub fn weight(&self, size: u64) -> f64 {
         self.weights.weight(size)
+    }
+
+    /// The same in any domain: only the heap's blocks are sampled.
+    #[inline]
+    pub fn weight_in(&self, domain: Option<Domain>, size: u64) -> f64 {
+        match domain {
+            Some(Domain::Heap) => self.weight(size),
+            _ => 1.0,
+        }
     }
 
     /// For sums of bytes. Bytes that were missed are never more than points on them allow, whatever

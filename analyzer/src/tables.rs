@@ -3,18 +3,18 @@
 //! Only numbers pass through here; names are joined when a report is made. Polars is named in no
 //! other file: it orders the stacks.
 
+mod ages;
 mod held;
 
 use std::collections::BTreeMap;
 
 use polars::prelude::*;
 
-use memleak_trace::Domain;
-
+pub use ages::{age_bin, age_bounds};
 use held::{Held, Tally};
 
 use crate::estimate::Sampled;
-use crate::filter::{Filter, age};
+use crate::filter::Filter;
 use crate::replay::{Allocation, Estimate, Estimates, Replay};
 
 /// The figures of a stack: a row per allocation site. What is outstanding is what the filter let
@@ -38,7 +38,7 @@ pub struct StackRow {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AgeRow {
     pub site: u32,
-    /// Index into [`AGE_BOUNDS`] of the bin's lower bound.
+    /// See [`age_bounds`].
     pub bin: usize,
     pub bytes: u64,
     pub count: u64,
@@ -55,40 +55,6 @@ pub struct AllocationRow {
     /// Nanoseconds.
     pub age: u64,
 }
-
-const MS: u64 = 1_000_000;
-const S: u64 = 1_000 * MS;
-
-/// Lower bounds of the age histogram's bins in nanoseconds: 1-2-5 decades from 1 ms to about a day;
-/// the last bin is open.
-pub const AGE_BOUNDS: [u64; 26] = [
-    0,
-    MS,
-    2 * MS,
-    5 * MS,
-    10 * MS,
-    20 * MS,
-    50 * MS,
-    100 * MS,
-    200 * MS,
-    500 * MS,
-    S,
-    2 * S,
-    5 * S,
-    10 * S,
-    20 * S,
-    50 * S,
-    100 * S,
-    200 * S,
-    500 * S,
-    1_000 * S,
-    2_000 * S,
-    5_000 * S,
-    10_000 * S,
-    20_000 * S,
-    50_000 * S,
-    100_000 * S,
-];
 
 /// The lifetimes that are outstanding at a moment, and the sites they come from.
 ///
@@ -120,7 +86,7 @@ impl<'a> Tables<'a> {
             |held, allocation| {
                 if filter.passes(allocation, at, &tables.passing) {
                     let held = &mut held[allocation.site as usize];
-                    held.add(allocation, age(allocation, at), tables.weight(allocation));
+                    held.add(allocation, allocation.age(at), tables.weight(allocation));
                 }
             },
             Held::merge,
@@ -178,8 +144,7 @@ impl<'a> Tables<'a> {
     pub fn ages(&self, stacks: &[StackRow]) -> Vec<AgeRow> {
         let mut bins = vec![BTreeMap::<usize, Tally>::new(); stacks.len()];
         self.of(stacks).for_each(|(row, allocation, age)| {
-            let bin = AGE_BOUNDS.partition_point(|bound| *bound <= age) - 1;
-            let tally = bins[row].entry(bin).or_default();
+            let tally = bins[row].entry(age_bin(age)).or_default();
             tally.add(&allocation, self.weight(&allocation));
         });
         let rows = stacks.iter().zip(bins).flat_map(|(stack, bins)| {
@@ -216,10 +181,7 @@ impl<'a> Tables<'a> {
     fn weight(&self, allocation: &Allocation) -> Option<f64> {
         let sampled = self.sampled()?;
         let site = self.replay.sites().as_slice()[allocation.site as usize];
-        Some(match site.op.domain() {
-            Some(Domain::Heap) => sampled.weight(allocation.size),
-            _ => 1.0,
-        })
+        Some(sampled.weight_in(site.op.domain(), allocation.size))
     }
 
     /// Each outstanding allocation of some stacks, by site, largest first.
@@ -238,7 +200,7 @@ impl<'a> Tables<'a> {
     /// The outstanding allocations that pass the filter, with their ages in nanoseconds.
     fn outstanding(&self) -> impl Iterator<Item = (Allocation, u64)> {
         let at = self.at;
-        let aged = move |allocation: Allocation| (allocation, age(&allocation, at));
+        let aged = move |allocation: Allocation| (allocation, allocation.age(at));
         let passing = self.filter.outstanding_of(self.replay, at, &self.passing);
         passing.map(aged)
     }
@@ -404,8 +366,8 @@ mod tests {
     /// An age on a bound belongs to the bin above it; what lies in the future has age 0.
     #[test]
     fn ages_fall_into_bins() {
-        const MS: i64 = super::MS as i64;
-        const S: i64 = super::S as i64;
+        const MS: i64 = 1_000_000;
+        const S: i64 = 1_000 * MS;
         let at = 1_000_000 * S;
         let born = [
             at + 5,

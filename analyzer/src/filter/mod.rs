@@ -186,7 +186,7 @@ impl Filter {
         self.only != Only::Temporary
             && self.min_lifetime.is_none()
             && self.max_lifetime.is_none()
-            && within(age(allocation, at), self.min_age, self.max_age)
+            && within(allocation.age(at), self.min_age, self.max_age)
     }
 }
 
@@ -218,11 +218,6 @@ impl Filter {
 /// Nanoseconds that an allocation lived; 0 where the clocks of two threads differ the wrong way.
 pub fn lifetime(allocation: &Allocation, death: Death) -> u64 {
     u64::try_from(death.at.saturating_sub(allocation.born)).unwrap_or(0)
-}
-
-/// As [`Allocation::age`].
-pub fn age(allocation: &Allocation, at: i64) -> u64 {
-    allocation.age(at).unsigned_abs()
 }
 
 #[inline]

@@ -34,8 +34,8 @@ impl From<&Block> for Allocation {
 
 impl Allocation {
     /// Nanoseconds since it was made; 0 if another thread stamped it a little later.
-    pub fn age(&self, at: i64) -> i64 {
-        at.saturating_sub(self.born).max(0)
+    pub fn age(&self, at: i64) -> u64 {
+        u64::try_from(at.saturating_sub(self.born)).unwrap_or(0)
     }
 
     /// A piece of a mapping; `counts` where it stands for the whole of it.

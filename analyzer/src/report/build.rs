@@ -18,7 +18,7 @@ use super::{
 use crate::analysis::Analysis;
 use crate::recording::{Process, Tally};
 use crate::replay::{Estimated, Estimates};
-use crate::tables::{AGE_BOUNDS, AgeRow, AllocationRow, StackRow, Tables};
+use crate::tables::{AgeRow, AllocationRow, StackRow, Tables, age_bounds};
 use crate::verdict::{Judgement, judge};
 
 /// The report on a replayed trace. `path` is shown as given.
@@ -278,10 +278,10 @@ fn stack(analysis: &Analysis, row: &StackRow, judgement: &Judgement) -> StackRep
 }
 
 fn age_bin(analysis: &Analysis, row: &AgeRow) -> AgeBin {
-    let bound = |index: usize| AGE_BOUNDS.get(index).copied();
+    let (from_ns, to_ns) = age_bounds(row.bin);
     AgeBin {
-        from_ns: bound(row.bin).unwrap_or_default(),
-        to_ns: bound(row.bin + 1),
+        from_ns,
+        to_ns,
         bytes: row.bytes,
         count: row.count,
         estimated: heap_site(analysis, row.site)

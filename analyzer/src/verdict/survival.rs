@@ -41,7 +41,7 @@ pub fn live(replay: &Replay, at: i64, sites: &[(u32, i64)]) -> Vec<Live> {
 impl Live {
     /// Adds an allocation of a site whose first was made at `first`; `at` is the moment of the report.
     fn add(&mut self, allocation: &Allocation, at: i64, first: i64) {
-        let age = allocation.age(at);
+        let age = allocation.age(at) as i64;
         self.oldest = self.oldest.max(age);
         self.age(lifetime_bin(age), allocation.count);
         let span = (at - first).max(1) as f64;

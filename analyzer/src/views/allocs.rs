@@ -5,7 +5,6 @@ use std::io::Write;
 use super::stacks::{COLUMNS, Stacks, cells};
 use super::table::{TableWriter, Unit, Value};
 use super::{Request, replay, since};
-use crate::filter::age;
 use crate::units::show_duration;
 
 /// What comes first.
@@ -51,7 +50,7 @@ pub fn run(request: &Request, order: Order, out: &mut dyn Write) -> anyhow::Resu
         let mut row: Vec<Value> = vec![
             format!("{:#x}", allocation.addr).into(),
             allocation.size.into(),
-            age(allocation, analysis.at).into(),
+            allocation.age(analysis.at).into(),
             since(start, allocation.born).into(),
             site.tid.into(),
         ];

@@ -60,6 +60,16 @@ trait Sink {
 }
 
 impl<S: Sink> Export<S> {
+    fn lifetime(&self, allocation: &Allocation, death: Option<Death>, sites: &Sites) -> Lifetime {
+        let site = sites.as_slice()[allocation.site as usize];
+        Lifetime {
+            site,
+            allocation: *allocation,
+            weight: self.scale.weight(&site, allocation),
+            death,
+        }
+    }
+
     fn push(&mut self, row: Lifetime) {
         self.rows.push(row);
         if self.rows.len() >= ROWS {
@@ -79,12 +89,7 @@ impl<S: Sink> Export<S> {
 
 impl<S: Sink> Observer for Export<S> {
     fn died(&mut self, allocation: &Allocation, death: Death, sites: &Sites) {
-        let row = Lifetime {
-            site: sites.as_slice()[allocation.site as usize],
-            allocation: *allocation,
-            weight: self.scale.weight(allocation, sites),
-            death: Some(death),
-        };
+        let row = self.lifetime(allocation, Some(death), sites);
         if row.site.op.domain() == Some(Domain::Mapping) {
             let key = (allocation.addr, allocation.born, death.at);
             self.mappings.insert(key, row);
@@ -146,12 +151,7 @@ fn run<S: Sink>(request: &Request, sink: S) -> anyhow::Result<S> {
         export.push(row);
     }
     for allocation in live {
-        export.push(Lifetime {
-            site: sites.as_slice()[allocation.site as usize],
-            allocation,
-            weight: export.scale.weight(&allocation, sites),
-            death: None,
-        });
+        export.push(export.lifetime(&allocation, None, sites));
     }
     export.flush();
     match export.failed {

@@ -9,9 +9,9 @@ use super::stacks::{Stacks, WITH_FRAMES, domain_of};
 use super::table::{Column, Estimated, TableWriter, Unit, Value};
 use super::totals::Totals;
 use super::{Replayed, Request, replay};
-use crate::filter::{age, lifetime};
+use crate::filter::lifetime;
 use crate::replay::{Allocation, Death, Observer, Site, Sites};
-use crate::tables::AGE_BOUNDS;
+use crate::tables::{age_bin, age_bounds};
 
 /// Which histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,29 +48,19 @@ impl Classes {
         }
     }
 
-    fn of_age(ns: u64) -> usize {
-        let above = |bound: &&u64| **bound <= ns;
-        AGE_BOUNDS.iter().take_while(above).count() - 1
-    }
-
-    fn age_bounds(class: usize) -> (u64, Option<u64>) {
-        let bound = |index: usize| AGE_BOUNDS.get(index).copied();
-        (bound(class).unwrap_or_default(), bound(class + 1))
-    }
-
     fn of_lifetime(ns: u64) -> usize {
         let short = SHORT_BOUNDS
             .iter()
             .take_while(|bound| **bound <= ns)
             .count();
-        short + Classes::of_age(ns)
+        short + age_bin(ns)
     }
 
     fn lifetime_bounds(class: usize) -> (u64, Option<u64>) {
         let bound = |index: usize| match index.checked_sub(SHORT_BOUNDS.len() + 1) {
             _ if index == 0 => Some(0),
             None => Some(SHORT_BOUNDS[index - 1]),
-            Some(above) => AGE_BOUNDS.get(above + 1).copied(),
+            Some(above) => age_bounds(above).1,
         };
         (bound(class).unwrap_or_default(), bound(class + 1))
     }
@@ -152,7 +142,7 @@ impl Observer for LifetimeTotals {
 fn ages(scale: &Scale, outstanding: &[Allocation], at: i64, sites: &Sites) -> Groups {
     let mut ages = Groups::new();
     for allocation in outstanding {
-        let class = Classes::of_age(age(allocation, at));
+        let class = age_bin(allocation.age(at));
         let group = ages.entry((allocation.site, class)).or_default();
         group.outstanding(&scale.amount(allocation, sites));
     }
@@ -207,7 +197,7 @@ const AGES: Shape = Shape {
         ("count", Unit::Count),
     ],
     estimated: &["bytes", "count"],
-    bounds: Classes::age_bounds,
+    bounds: age_bounds,
     amounts: |totals| vec![&totals.held],
 };
 
@@ -339,7 +329,7 @@ mod tests {
         type Check = (fn(u64) -> usize, fn(usize) -> (u64, Option<u64>));
         let checks: [Check; 3] = [
             (Classes::of_size, Classes::size_bounds),
-            (Classes::of_age, Classes::age_bounds),
+            (age_bin, age_bounds),
             (Classes::of_lifetime, Classes::lifetime_bounds),
         ];
         let around = (0..64).flat_map(|bit| {

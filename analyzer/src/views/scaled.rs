@@ -7,7 +7,7 @@ use memleak_trace::selection::Sampling;
 
 use super::table::Value;
 use crate::estimate::{Interval, Sampled, Sizes, Sum, difference, peak_interval};
-use crate::replay::{Allocation, Estimates, Replay, Sites};
+use crate::replay::{Allocation, Estimates, Replay, Site, Sites};
 use crate::series::Series;
 
 /// How many allocations each one in a trace stands for.
@@ -24,23 +24,17 @@ impl Scale {
         Scale(sampling.map(Sampled::new))
     }
 
-    /// How many blocks an allocation stands for; 1 where none were left out.
-    pub fn weight(&self, allocation: &Allocation, sites: &Sites) -> f64 {
-        let sampled = self.sampled(allocation, sites);
-        sampled.map_or(1.0, |sampled| sampled.weight(allocation.size))
-    }
-
-    /// The sample that an allocation is of, if it is one's.
-    #[inline]
-    fn sampled(&self, allocation: &Allocation, sites: &Sites) -> Option<&Sampled> {
-        self.0.as_ref().filter(|_| is_heap(allocation, sites))
+    /// How many blocks an allocation of a site stands for; 1 where none were left out.
+    pub fn weight(&self, site: &Site, allocation: &Allocation) -> f64 {
+        let weight = |sampled: &Sampled| sampled.weight_in(site.op.domain(), allocation.size);
+        self.0.as_ref().map_or(1.0, weight)
     }
 
     /// What an allocation adds to a sum.
     #[inline]
     pub fn amount(&self, allocation: &Allocation, sites: &Sites) -> Amount {
         let count = u64::from(allocation.count);
-        let Some(sampled) = self.sampled(allocation, sites) else {
+        let Some(sampled) = self.0.as_ref().filter(|_| is_heap(allocation, sites)) else {
             return Amount {
                 bytes: Sum::of(allocation.size, 1.0),
                 count: Sum::of(count, 1.0),

@@ -25,30 +25,30 @@ impl Table {
 
     /// Puts a block in; what had its hash is returned.
     #[inline]
-    pub fn insert(&mut self, [hash, born, word]: Slot) -> Option<Slot> {
+    pub fn insert(&mut self, slot: Slot) -> Option<Slot> {
         if self.len >= self.limit {
             self.grow();
         }
-        let home = home(hash, self.chunks.len());
+        let home = home(slot[0], self.chunks.len());
         let chunk = &mut self.chunks[home];
-        match (chunk.find(hash), chunk.vacancy(), chunk.is_passed()) {
+        match (chunk.find(slot[0]), chunk.vacancy(), chunk.is_passed()) {
+            (Some(at), ..) => Some(chunk.replace(at, slot)),
             (None, Some(vacancy), false) => {
-                chunk.fill(vacancy, [hash, born, word]);
+                chunk.fill(vacancy, slot);
                 self.len += 1;
                 None
             }
-            _ => self.insert_further(hash, born, word),
+            _ => self.insert_further(home, slot),
         }
     }
 
-    /// Puts in what stands there already, or may stand behind its home.
+    /// Puts in what may stand behind its home.
     #[cold]
-    fn insert_further(&mut self, hash: u64, born: u64, word: u64) -> Option<Slot> {
-        let slot = [hash, born, word];
-        if let Some((index, at)) = self.find(hash) {
+    fn insert_further(&mut self, home: usize, slot: Slot) -> Option<Slot> {
+        if let Some((index, at)) = self.find(slot[0]) {
             return Some(self.chunks[index].replace(at, slot));
         }
-        self.put(home(hash, self.chunks.len()), slot);
+        self.put(home, slot);
         None
     }
 
