@@ -9,7 +9,8 @@ use crate::bpf_map;
 use crate::layout::MAP_ANSWERS;
 
 /// A thread waits for so long, nanoseconds, until we take up its ticket, and fifty times as long until
-/// we are done (LLVM's library takes us 0.3 s); what takes longer is a defect. While it waits, the thread keeps its CPU busy.
+/// we are done (LLVM's library takes us 0.4 s); what takes longer is a defect. While it waits, the
+/// thread keeps its CPU busy.
 pub fn hold_ns() -> u64 {
     match std::thread::available_parallelism() {
         // It would wait for the CPU that it holds: it tells us, and goes on.

@@ -1,6 +1,7 @@
 """A program with more than a hundred libraries: every stack, and one unwind table per file."""
 
 import re
+import shutil
 import subprocess
 import time
 
@@ -68,8 +69,7 @@ ctypes.CDLL(sys.argv[1])
 
 def llvm():
     """The file of LLVM's library that clang uses."""
-    clang = subprocess.run(["which", "clang"], capture_output=True, text=True, check=True).stdout.strip()
-    used = subprocess.run(["ldd", clang], capture_output=True, text=True, check=True).stdout
+    used = subprocess.run(["ldd", shutil.which("clang")], capture_output=True, text=True, check=True).stdout
     return re.search(r"=> (\S*/libLLVM\S*)", used)[1]
 
 

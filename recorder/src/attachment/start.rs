@@ -18,7 +18,7 @@ use crate::talk::say;
 /// How long a program may take to map its libraries before it is recorded from where it is.
 const LOADING_TIME: Duration = Duration::from_secs(20);
 
-/// Unwind information has at least so many bytes for each row that is made of it: 3.8 in LLVM's library.
+/// Unwind information has hardly ever fewer bytes for each row that is made of it: 3.8 in LLVM's library.
 const BYTES_OF_A_ROW: usize = 3;
 
 impl Attachment {
