@@ -23,13 +23,19 @@ INLINE int can_cast(void)
 	return word_type != 0;
 }
 
+/* A word, where it can be cast; 0 if it cannot be read. */
+INLINE u64 word_by_cast(u64 address)
+{
+	return bpf_rdonly_cast(address, word_type)->r15;
+}
+
 /* A word; 0 if it cannot be read. */
 INLINE u64 kernel_word(u64 address)
 {
 	u64 word = 0;
 
 	if (can_cast())
-		return bpf_rdonly_cast(address, word_type)->r15;
+		return word_by_cast(address);
 	bpf_probe_read_kernel(&word, sizeof(word), (void *)address);
 	return word;
 }

@@ -3,7 +3,7 @@
 #ifndef MEMLEAK_KERNEL_STACK_H
 #define MEMLEAK_KERNEL_STACK_H
 
-#include "kernel_walk.h"
+#include "kernel_known.h"
 
 /* 0: stacks are left out. */
 const volatile u32 kernel_stacks = 1;
@@ -122,14 +122,45 @@ INLINE u64 kernel_stack_here(void *ctx, u32 program)
 	return hash ? tell_walked(scratch, walked, hash) : 0;
 }
 
+/* The hash of the current stack, if it is one of the two of its set, which say who was met last. */
+INLINE u64 known_stack(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
+{
+	struct known_walk *known;
+	u32 way = window->met[set];
+	u64 hash;
+
+	if (!can_cast())
+		return 0;
+	for (u32 turn = 0; turn < 2; turn++, way ^= 1) {
+		known = known_walk(program, set, way);
+		if (!known || known->call_site != call_site)
+			continue;
+		hash = hash_if_known(window, known, words);
+		if (!hash)
+			continue;
+		window->met[set] = way;
+		return hash;
+	}
+	return 0;
+}
+
+/* Keeps a walk whose stack was told, in the place of the one of its set that was not met last. */
+INLINE void remember(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
+{
+	u32 way = window->met[set] ^ 1;
+
+	if (remember_walk(window, known_walk(program, set, way), call_site, words))
+		window->met[set] = way;
+}
+
 /* The hash of the current stack from `call_site` on; 0 if it could not be told. */
 INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 {
+	u32 words, set, audited;
 	struct kernel_scratch *scratch;
 	struct window *window;
 	struct walked *walked;
-	u64 hash = 0, second;
-	u32 words;
+	u64 hash, second;
 
 	if (!kernel_stacks)
 		return 0;
@@ -138,13 +169,23 @@ INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 	if (!scratch || !window)
 		return 0;
 	walked = (void *)&scratch->words[HEAD_WORDS - 1];
-	words = words_to_end(window, args);
-	if (walk_by_tables(window, walked, call_site, words)) {
+	words = look_at_stack(window, args);
+	set = known_set(call_site, words);
+	audited = is_audited(window);
+	hash = known_stack(window, program, set, call_site, words);
+	if (hash && !audited)
+		return hash;
+	if (!hash && walk_by_tables(window, walked, call_site, words)) {
 		walked->first = 0;
 		hash = mixed(window->hash);
-		if (!is_audited(window))
-			return tell_walked(scratch, walked, hash);
+		if (!audited) {
+			hash = tell_walked(scratch, walked, hash);
+			if (hash)
+				remember(window, program, set, call_site, words);
+			return hash;
+		}
 	}
+	/* the first walk of its kind, or one that tables do not do, or to see whether they do it right */
 	second = walk_by_kernel(args, walked, call_site ? call_site : window->start);
 	if (!second)
 		return 0;

@@ -30,6 +30,29 @@
 /* Words in which the first return address is looked for. */
 #define NEAR_WORDS 64
 
+/* A word of the stack that decided a walk; kernel_known.h compares it. */
+struct deciding {
+	int at;	   /* bytes from the tracepoint's arguments */
+	u32 value; /* of a return: bytes from the code's start; of an address: likewise from the arguments */
+};
+/* Of a walk that can be known again, at most. */
+#define KNOWN_RETURNS 32
+#define KNOWN_ADDRESSES 8
+/* All that decided a walk. */
+struct decision {
+	u32 returns; /* so many of each */
+	u32 addresses;
+	u32 end_known; /* the place of the outermost return was told by a word: */
+	int end_at;    /* this one, of bytes from the arguments */
+	u32 end_below; /* by so many bytes it is lower than the end of the frame before */
+	u32 deepest;   /* of the returns, bytes from the arguments */
+	struct deciding return_words[KNOWN_RETURNS];
+	struct deciding address_words[KNOWN_ADDRESSES];
+};
+/* Such walks are kept in so many sets of two, 2 to the power of this. */
+#define KNOWN_BITS 5
+#define KNOWN_SETS (1 << KNOWN_BITS)
+
 /* Allocating functions that call one tracepoint, at most; of more some are learnt again and again. */
 #define STARTS 16
 
@@ -47,6 +70,9 @@ struct window {
 	volatile u32 place;
 	volatile u64 bp;
 	volatile u64 hash;
+	volatile u32 bp_from; /* the place of the word that is in bp */
+	struct decision decision;
+	u8 met[KNOWN_SETS]; /* which walk of each set was met last */
 	u64 words[WINDOW_WORDS];
 };
 
@@ -111,6 +137,39 @@ __attribute__((noinline)) int read_up_to(struct window *window, u32 word)
 	return 1;
 }
 
+INLINE void decided_by_return(struct decision *decision, u32 place, u64 frame)
+{
+	struct deciding *word = &decision->return_words[within(decision->returns, KNOWN_RETURNS)];
+
+	word->at = 8 * place;
+	word->value = frame - code_start;
+	decision->deepest = 8 * place;
+	decision->returns++;
+}
+
+INLINE void decided_by_address(struct decision *decision, u32 place, u32 value_place)
+{
+	struct deciding *word =
+		&decision->address_words[within(decision->addresses, KNOWN_ADDRESSES)];
+
+	word->at = 8 * place;
+	word->value = 8 * value_place;
+	decision->addresses++;
+}
+
+/* A word, which is an address so many words below it, decided where a frame ends. */
+INLINE void decided_by_end(struct decision *decision, u32 place, u32 frame_end, u32 below,
+			   int is_last)
+{
+	if (!is_last) {
+		decided_by_address(decision, place, frame_end - below);
+		return;
+	}
+	decision->end_known = 1;
+	decision->end_at = 8 * place;
+	decision->end_below = 8 * below;
+}
+
 /* A walk under way, on the BPF stack. */
 struct table_walk {
 	struct window *window;
@@ -128,7 +187,7 @@ static long walk_frames(u32 turn, struct table_walk *walk)
 {
 	struct window *window = walk->window;
 	struct walked *walked = walk->walked;
-	u32 place, row, frame_end, end = walk->end;
+	u32 place, row, bp_place, end_place, frame_end, end = walk->end;
 	u64 frame;
 
 	for (u32 step = 0; step < TURN_FRAMES; step++) {
@@ -142,6 +201,7 @@ static long walk_frames(u32 turn, struct table_walk *walk)
 			if (place >= window->have && !read_up_to(window, place))
 				return 1;
 			frame = word_at(window, place);
+			decided_by_return(&window->decision, place, frame);
 		}
 		if (!walk->call_site || frame == walk->call_site || walked->count) {
 			walked->frames[within(walked->count, ML_MAX_FRAMES + 1)] = frame;
@@ -157,13 +217,19 @@ static long walk_frames(u32 turn, struct table_walk *walk)
 			return 1;
 		frame_end = place + 1 + ROW_WORDS(row);
 		if (row & ROW_INDIRECT) {
-			frame_end = (window->bp - window->at) / 8 - ROW_WORDS(row);
-			if (frame_end >= WINDOW_WORDS ||
-			    (frame_end >= window->have && !read_up_to(window, frame_end)))
+			bp_place = (window->bp - window->at) / 8;
+			decided_by_address(&window->decision, window->bp_from, bp_place);
+			end_place = bp_place - ROW_WORDS(row);
+			if (end_place >= WINDOW_WORDS ||
+			    (end_place >= window->have && !read_up_to(window, end_place)))
 				return 1;
-			frame_end = (word_at(window, frame_end) - window->at) / 8;
+			frame_end = (word_at(window, end_place) - window->at) / 8;
+			decided_by_end(&window->decision, end_place, frame_end, 0,
+				       frame_end - 1 == end);
 		} else if (row & ROW_FROM_BP) {
 			frame_end = (window->bp - window->at) / 8 + ROW_WORDS(row);
+			decided_by_end(&window->decision, window->bp_from, frame_end,
+				       ROW_WORDS(row), frame_end - 1 == end);
 		}
 		if (frame_end <= place + 1)
 			return 1;
@@ -172,11 +238,14 @@ static long walk_frames(u32 turn, struct table_walk *walk)
 		if (!(row & (ROW_BP_SAVED | ROW_BP_AT_BP)) || frame_end - 1 == end)
 			continue;
 		place = frame_end - ROW_BP_WORDS(row);
-		if (row & ROW_BP_AT_BP)
+		if (row & ROW_BP_AT_BP) {
 			place = (window->bp - window->at) / 8;
+			decided_by_address(&window->decision, window->bp_from, place);
+		}
 		if (place >= WINDOW_WORDS || (place >= window->have && !read_up_to(window, place)))
 			return 1;
 		window->bp = word_at(window, place);
+		window->bp_from = place;
 	}
 	return 0;
 }
@@ -196,8 +265,6 @@ __attribute__((noinline)) int walk_by_tables(struct window *window, struct walke
 	window->start = 0;
 	if (!window->start_at || words <= ENTRY_WORDS)
 		return 0;
-	window->have = can_cast() ? WINDOW_WORDS : 0;
-	window->total = words;
 	if (!read_up_to(window, NEAR_WORDS - 1))
 		return 0;
 	frame = word_at(window, window->start_at);
@@ -207,6 +274,10 @@ __attribute__((noinline)) int walk_by_tables(struct window *window, struct walke
 	window->bp = kernel_word(window->at + 8 * (u64)(s64)(int)window->bp_at);
 	window->place = window->start_at;
 	window->hash = 0;
+	window->bp_from = window->bp_at;
+	window->decision.returns = 0;
+	window->decision.addresses = 0;
+	window->decision.end_known = 0;
 	walked->count = 0;
 	/* none is deeper than a stack can be told: those are few, and left to the kernel */
 	bpf_loop(ML_MAX_FRAMES / TURN_FRAMES, walk_frames, &walk, 0);
@@ -221,12 +292,17 @@ INLINE int is_audited(struct window *window)
 	return !(walks % AUDIT) || (walks < AUDIT && !(walks % AUDIT_EARLY));
 }
 
-/* Words of the stack from the tracepoint's arguments on. */
-INLINE u32 words_to_end(struct window *window, void *args)
+/* Turns the window to the current stack; returns its words from the tracepoint's arguments on. */
+INLINE u32 look_at_stack(struct window *window, void *args)
 {
+	u32 words;
+
 	/* by way of memory: arithmetic with pointers is forbidden */
 	*(void *volatile *)&window->at = args;
-	return (STACK_BYTES - (*(volatile u64 *)&window->at & (STACK_BYTES - 1))) / 8;
+	words = (STACK_BYTES - (*(volatile u64 *)&window->at & (STACK_BYTES - 1))) / 8;
+	window->have = can_cast() ? WINDOW_WORDS : 0;
+	window->total = words;
+	return words;
 }
 
 /*
