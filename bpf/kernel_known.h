@@ -58,12 +58,12 @@ INLINE int are_there(u64 at, const struct deciding *words, u32 count, u32 most, 
 	return 1;
 }
 
-/* The hash of the current stack, if its walk would be this one, else 0. Needs can_cast(). */
+/* The hash of the current stack, if its walk would be this one, else 0. */
 __attribute__((noinline)) u64 hash_if_known(struct window *window, struct known_walk *known, u32 words)
 {
 	u64 at, end;
 
-	if (!window || !known || !known->is_known || words <= ENTRY_WORDS)
+	if (!can_cast() || !window || !known || !known->is_known || words <= ENTRY_WORDS)
 		return 0;
 	at = window->at;
 	end = at + 8 * (u64)(words - ENTRY_WORDS);

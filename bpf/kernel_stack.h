@@ -129,8 +129,6 @@ INLINE u64 known_stack(struct window *window, u32 program, u32 set, u64 call_sit
 	u32 way = window->met[set];
 	u64 hash;
 
-	if (!can_cast())
-		return 0;
 	for (u32 turn = 0; turn < 2; turn++, way ^= 1) {
 		known = known_walk(program, set, way);
 		if (!known || known->call_site != call_site)

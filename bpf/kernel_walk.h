@@ -15,7 +15,7 @@
 #ifndef MEMLEAK_KERNEL_WALK_H
 #define MEMLEAK_KERNEL_WALK_H
 
-#include "kernel_orc.h"
+#include "kernel_decision.h"
 
 #define AUDIT 4096
 #define AUDIT_EARLY 64
@@ -30,26 +30,7 @@
 /* Words in which the first return address is looked for. */
 #define NEAR_WORDS 64
 
-/* A word of the stack that decided a walk; kernel_known.h compares it. */
-struct deciding {
-	int at;	   /* bytes from the tracepoint's arguments */
-	u32 value; /* of a return: bytes from the code's start; of an address: likewise from the arguments */
-};
-/* Of a walk that can be known again, at most. */
-#define KNOWN_RETURNS 32
-#define KNOWN_ADDRESSES 8
-/* All that decided a walk. */
-struct decision {
-	u32 returns; /* so many of each */
-	u32 addresses;
-	u32 end_known; /* the place of the outermost return was told by a word: */
-	int end_at;    /* this one, of bytes from the arguments */
-	u32 end_below; /* by so many bytes it is lower than the end of the frame before */
-	u32 deepest;   /* of the returns, bytes from the arguments */
-	struct deciding return_words[KNOWN_RETURNS];
-	struct deciding address_words[KNOWN_ADDRESSES];
-};
-/* Such walks are kept in so many sets of two, 2 to the power of this. */
+/* Walks that can be known again (kernel_known.h) are kept in so many sets of two, 2 to the power of this. */
 #define KNOWN_BITS 5
 #define KNOWN_SETS (1 << KNOWN_BITS)
 
@@ -90,13 +71,6 @@ struct walked {
 	u64 frames[ML_MAX_FRAMES + 1];
 };
 
-/* An index that the verifier sees to be one: clang leaves out a mask that it knows to be needless. */
-INLINE u32 within(u32 index, u32 size)
-{
-	asm volatile("" : "+r"(index));
-	return index & (size - 1);
-}
-
 /* Where a return is kept among those that were learnt. */
 INLINE u64 *start_of(struct window *window, u64 start)
 {
@@ -135,39 +109,6 @@ __attribute__((noinline)) int read_up_to(struct window *window, u32 word)
 		window->have = have + PIECE_WORDS;
 	}
 	return 1;
-}
-
-INLINE void decided_by_return(struct decision *decision, u32 place, u64 frame)
-{
-	struct deciding *word = &decision->return_words[within(decision->returns, KNOWN_RETURNS)];
-
-	word->at = 8 * place;
-	word->value = frame - code_start;
-	decision->deepest = 8 * place;
-	decision->returns++;
-}
-
-INLINE void decided_by_address(struct decision *decision, u32 place, u32 value_place)
-{
-	struct deciding *word =
-		&decision->address_words[within(decision->addresses, KNOWN_ADDRESSES)];
-
-	word->at = 8 * place;
-	word->value = 8 * value_place;
-	decision->addresses++;
-}
-
-/* A word, which is an address so many words below it, decided where a frame ends. */
-INLINE void decided_by_end(struct decision *decision, u32 place, u32 frame_end, u32 below,
-			   int is_last)
-{
-	if (!is_last) {
-		decided_by_address(decision, place, frame_end - below);
-		return;
-	}
-	decision->end_known = 1;
-	decision->end_at = 8 * place;
-	decision->end_below = 8 * below;
 }
 
 /* A walk under way, on the BPF stack. */

@@ -24,7 +24,7 @@ use crate::kernel::{Kernel, KernelError, LoadOptions};
 use crate::kernel_mode::beside;
 use crate::layout::{MAX_PROCESSES, Recording, SPACE_OWN, Space};
 use crate::modules::Modules;
-use crate::openings::{Openings, hold_ns};
+use crate::openings::{HOLD_NS, Openings};
 use crate::preflight::target::Target;
 use crate::process::{Probed, Process};
 use crate::stops::Stops;
@@ -158,7 +158,7 @@ impl Attachment {
             tracked_blocks: options.tracked_blocks,
             counting: options.estimate,
             // Nobody answers while calls are counted only.
-            hold_ns: if options.estimate { 0 } else { hold_ns() },
+            hold_ns: if options.estimate { 0 } else { HOLD_NS },
             follow: options.follow,
             sample_every: 0,
             with_kernel: beside::settings(

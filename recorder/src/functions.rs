@@ -59,7 +59,7 @@ impl Shape {
             Shape::AllocateInPool => "enter_pool_alloc",
             Shape::ReallocateInPool => "enter_pool_realloc",
             Shape::FreeInPool => "enter_pool_free",
-            Shape::Loader => "maps_changed",
+            Shape::Loader => LOADER_PROGRAMS[0],
         }
     }
 
@@ -90,7 +90,7 @@ impl Shape {
 
 /// The programs that nearly every target needs. The others are loaded when a function needs them: the
 /// kernel checks the walk of the stack anew for each that records one.
-pub const USUAL_PROGRAMS: [&str; 8] = [
+pub const USUAL_PROGRAMS: [&str; 7] = [
     "enter_alloc",
     "enter_realloc",
     "enter_free",
@@ -98,8 +98,10 @@ pub const USUAL_PROGRAMS: [&str; 8] = [
     "enter_break",
     "leave_alloc",
     "leave_map",
-    "maps_changed",
 ];
+
+/// The programs of [`Shape::Loader`]: the first is for kernels since 6.0.
+pub const LOADER_PROGRAMS: [&str; 2] = ["maps_changed", "maps_changed_busy"];
 
 const fn row(symbol: &'static str, op: Op, shape: Shape, arguments: Arguments) -> Function {
     Function {
@@ -253,7 +255,12 @@ mod tests {
             let head = format!("int {program}(struct pt_regs *regs)");
             sources.iter().any(|source| source.contains(&head))
         };
-        assert!(USUAL_PROGRAMS.into_iter().all(exists));
+        assert!(
+            USUAL_PROGRAMS
+                .into_iter()
+                .chain(LOADER_PROGRAMS)
+                .all(exists)
+        );
         for Name { name, kind, .. } in &all {
             assert!(exists(kind.shape.enter_program()), "{name}");
             assert!(kind.shape.leave_program().is_none_or(exists), "{name}");

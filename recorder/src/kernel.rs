@@ -102,6 +102,8 @@ pub struct Kernel {
     second_table: HashMap<u32, bool>,
     /// Sees children return from fork.
     return_hook: Option<RawTracePointLinkId>,
+    /// The one of [`crate::functions::LOADER_PROGRAMS`] that this kernel takes.
+    loader_program: &'static str,
     /// In the kernel; nothing where it is not recorded.
     places: Places,
     /// What the probes there fill.
@@ -128,7 +130,7 @@ pub struct Place {
 
 impl Kernel {
     /// Loads a program that is attached to functions, if it is not loaded yet.
-    fn load_program(&mut self, name: &'static str) -> Result<(), KernelError> {
+    pub fn load_program(&mut self, name: &'static str) -> Result<(), KernelError> {
         let program = program::<UProbe>(&mut self.ebpf, name)?;
         match program.fd() {
             Ok(_) => Ok(()),
@@ -142,7 +144,11 @@ impl Kernel {
     pub fn attach(&mut self, point: &ProbePoint, scope: Scope) -> Result<(), KernelError> {
         // The return first: a call that is entered in between then has no entry, and is no event.
         let programs = point.shape.leave_program().into_iter();
-        for name in programs.chain([point.shape.enter_program()]) {
+        let enter = match point.shape {
+            Shape::Loader => self.loader_program,
+            other => other.enter_program(),
+        };
+        for name in programs.chain([enter]) {
             let at = UProbeAttachPoint {
                 location: UProbeAttachLocation::AbsoluteOffset(
                     point.file_offset + point.displacement,

@@ -8,16 +8,10 @@ use aya::maps::{MapData, RingBuf};
 use crate::bpf_map;
 use crate::layout::MAP_ANSWERS;
 
-/// A thread waits for so long, nanoseconds, until we take up its ticket, and fifty times as long until
-/// we are done (LLVM's library takes us 0.4 s); what takes longer is a defect. While it waits, the
-/// thread keeps its CPU busy.
-pub fn hold_ns() -> u64 {
-    match std::thread::available_parallelism() {
-        // It would wait for the CPU that it holds: it tells us, and goes on.
-        Ok(cpus) if cpus.get() == 1 => 1,
-        _ => 30_000_000,
-    }
-}
+/// A thread waits for so long, nanoseconds, until we take up its ticket, and 25 times as long until we
+/// are done (LLVM's library takes us 0.4 s, from the disk 0.8); what takes longer is a defect. Kernels before
+/// 6.0 keep its CPU busy meanwhile, so there it is an eighth.
+pub const HOLD_NS: u64 = 200_000_000;
 
 /// A thread of `pid` waits until [`Openings::answer`] is called with this ticket; without ticket, the
 /// process began, or executed another program.

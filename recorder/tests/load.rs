@@ -1,5 +1,6 @@
 //! The kernel accepts every program, with and without what tests switch on. Needs root.
 
+use memleak_record::functions::LOADER_PROGRAMS;
 use memleak_record::kernel::{Kernel, LoadOptions};
 use memleak_record::kernel_mode::KernelOptions;
 use memleak_record::kernel_mode::beside::{Beside, settings};
@@ -41,6 +42,19 @@ fn the_kernel_accepts_the_probes() {
 #[test]
 fn the_kernel_accepts_the_probes_that_ship_samples() {
     load(100, Selection::default());
+}
+
+/// Of the two programs that hold a thread, this kernel needs one; the verifier sees both.
+#[test]
+fn the_kernel_accepts_both_ways_to_wait() {
+    let mut kernel = Kernel::load(LoadOptions {
+        hold_ns: 1_000_000,
+        ..options(0, Selection::default())
+    })
+    .unwrap();
+    for name in LOADER_PROGRAMS {
+        kernel.load_program(name).unwrap();
+    }
 }
 
 /// Whatever is left out: the verifier sees other branches each time.

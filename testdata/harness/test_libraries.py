@@ -1,14 +1,16 @@
 """A program with more than a hundred libraries: every stack, and one unwind table per file."""
 
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
 import compare
 import pytest
 from command import Recorded
-from session import REPOSITORY, Program, Recording, build_programs, report_of
+from session import PATIENCE_S, REPOSITORY, Program, Recording, build_programs, debian_program, report_of
 
 COUNT = 120
 SOURCE = REPOSITORY / "testdata/programs/library.c"
@@ -73,20 +75,87 @@ def llvm():
     return re.search(r"=> (\S*/libLLVM\S*)", used)[1]
 
 
-@pytest.mark.parametrize("opened_by", ["loader", "program"])
+def forget(path):
+    """Has the file read from the disk again."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.mark.parametrize("opened_by", ["loader", "program", "program, from the disk"])
 def test_large_libraries_have_room(opened_by, tmp_path):
     """LLVM has more than a million unwind rows, most programs a tenth of that or less: whether the loader maps it when the
-    program starts, or the program itself opens it, stacks through it are whole, and those of its constructors."""
+    program starts, or the program itself opens it, stacks through it are whole, and those of its constructors. A thread
+    that waits for the recorder must not keep the disk from being read: its CPU has work to do for that."""
     source = tmp_path / "empty.c"
     source.write_text("int main(void) { return 0; }\n")
     compile_it = ["clang", "-c", source, "-o", tmp_path / "empty.o"]
     command = compile_it if opened_by == "loader" else ["python3", "-c", LLVM, llvm()]
+    if "disk" in opened_by:
+        forget(llvm())
     recorded = Recorded(tmp_path / "trace.parquet", "--", *command)
     assert recorded.code == 0, recorded.said
     assert "no room" not in recorded.said
     report = recorded.report()
+    assert not report["trace"]["defects"]["total"], report["trace"]["defects"]
     ends = {stop["end"] for stop in report["trace"]["stacks"]["stopped_in"]}
     assert ends <= {"too_deep"}, report["trace"]["stacks"]
-    assert not report["trace"]["defects"]["total"]
     opened = [stack for stack in report["stacks"] if any("libLLVM" in (frame["module"] or "") for frame in stack["frames"])]
     assert opened, "nothing is held by LLVM"
+
+
+OPENS = """
+import ctypes, sys
+print("ready", flush=True)
+for line in sys.stdin:
+    path, function = line.split()
+    getattr(ctypes.CDLL(path), function)()
+    print("opened", flush=True)
+"""
+
+
+def come_to_rest(pid):
+    """Waits until the process does nothing for a tenth of a second."""
+    deadline = time.monotonic() + PATIENCE_S
+    asleep = 0
+    while asleep < 10:
+        assert time.monotonic() < deadline, f"{pid} does not come to rest"
+        time.sleep(0.01)
+        with open(f"/proc/{pid}/stat") as stat:
+            asleep = asleep + 1 if stat.read().rpartition(") ")[2].startswith("S") else 0
+
+
+def test_opened_while_the_recorder_is_stopped(libraries, tmp_path):
+    """Who waits for the recorder while that is stopped goes on by itself, and its stacks say so; once it looks again, what
+    is opened then is known in time."""
+    program = subprocess.Popen(
+        [debian_program("python3"), "-c", OPENS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+
+    def open_next(number):
+        program.stdin.write(f"{libraries}/lib{number}.so library_{number}_keeps\n")
+        assert program.stdout.readline() == "opened\n"
+
+    try:
+        assert program.stdout.readline() == "ready\n"
+        with Recording(program.pid, tmp_path / "trace.parquet") as recording:
+            os.kill(recording.process.pid, signal.SIGSTOP)
+            for number in range(5):
+                open_next(number)
+            os.kill(recording.process.pid, signal.SIGCONT)
+            come_to_rest(recording.process.pid)
+            for number in range(5, 10):
+                open_next(number)
+            recording.stop()
+    finally:
+        program.kill()
+        program.wait()
+    report = report_of(tmp_path / "trace.parquet")
+    assert report["trace"]["defects"]["by_cause"]["library opened, learnt too late"] == 5
+    keeps = {f"library_{number}_keeps" for number in range(5, 10)}
+    whole = {
+        frame["function"]
+        for stack in report["stacks"]
+        if stack["end"] == "complete" and (stack["bytes"], stack["count"]) == (300, 3)
+        for frame in stack["frames"][:1]
+    }
+    assert keeps <= whole

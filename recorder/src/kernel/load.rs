@@ -10,7 +10,7 @@ use memleak_trace::Selection;
 use memleak_trace::selection::exponentials;
 
 use super::{Kernel, KernelError};
-use crate::functions::USUAL_PROGRAMS;
+use crate::functions::{LOADER_PROGRAMS, USUAL_PROGRAMS};
 use crate::kernel_mode::places::Places;
 use crate::kernel_mode::settings::Settings;
 use crate::layout::EMPTY_TABLE;
@@ -111,11 +111,17 @@ impl Kernel {
             table_generation: 0,
             second_table: HashMap::new(),
             return_hook: None,
+            loader_program: LOADER_PROGRAMS[0],
             places: Places::default(),
             buffers: options.with_kernel.as_ref().map(Settings::buffers),
         };
         for name in USUAL_PROGRAMS {
             kernel.load_program(name)?;
+        }
+        let [waiting, busy] = LOADER_PROGRAMS;
+        if kernel.load_program(waiting).is_err() {
+            kernel.load_program(busy)?;
+            kernel.loader_program = busy;
         }
         // A generation of its own: what threads remember of 0 is nothing.
         kernel.set_table(EMPTY_TABLE, u32::MAX, &[])?;
