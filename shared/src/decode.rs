@@ -51,6 +51,11 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), Decod
     Ok((batch, described))
 }
 
+/// The rows at which descriptions stand.
+pub(crate) fn described(columns: &RecordBatch) -> Result<Vec<usize>, DecodeError> {
+    Ok(ops(columns)?.1)
+}
+
 fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
     let array = typed(columns, "op", &dictionary())?;
     let array = required(array, "op")?;

@@ -23,10 +23,14 @@ use crate::group::{Group, GroupBytes};
 use crate::guard::guarded;
 use crate::header::{Header, VERSION};
 use crate::open::open;
+use crate::row_group::PAGE_ROWS;
 use crate::totals::Totals;
 
 /// Rows of a batch, at most: columns of this length stay in the processor's cache.
 const BATCH_ROWS: usize = 1 << 14;
+
+/// Descriptions are read for so many rows at a time: a page of ours, which would be decompressed for each batch in it.
+const DESCRIBED_AHEAD: usize = PAGE_ROWS;
 
 /// What is known of the file's state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,9 +68,32 @@ struct OpenGroup {
     events: ParquetRecordBatchReader,
     /// The columns of allocations in the kernel, read in step with `events` from the first one on.
     details: Option<ParquetRecordBatchReader>,
+    /// Descriptions from the current position on, as far as they were read.
+    descriptions: Option<Descriptions>,
     /// Rows decoded so far, and rows in all.
     position: usize,
     rows: usize,
+}
+
+/// The description columns of some rows of a row group.
+struct Descriptions {
+    /// Rows of the group, ascending.
+    rows: Vec<usize>,
+    columns: RecordBatch,
+}
+
+impl Descriptions {
+    /// Takes off those of the first rows; `None` if these are not the first ones.
+    fn take(&mut self, rows: &[usize]) -> Option<RecordBatch> {
+        if !self.rows.starts_with(rows) || self.columns.num_rows() != self.rows.len() {
+            return None;
+        }
+        self.rows.drain(..rows.len());
+        let left = self.rows.len();
+        let taken = self.columns.slice(0, rows.len());
+        self.columns = self.columns.slice(rows.len(), left);
+        Some(taken)
+    }
 }
 
 impl std::fmt::Debug for OpenGroup {
@@ -224,6 +251,7 @@ impl OpenGroup {
             index,
             events,
             details: None,
+            descriptions: None,
             position: 0,
             rows,
         })
@@ -236,7 +264,7 @@ impl OpenGroup {
         let columns = columns.map_err(malformed)?;
         let (mut batch, described) = decode::events(&columns)?;
         if !described.is_empty() {
-            let descriptions = self.descriptions(&described)?;
+            let descriptions = self.next_descriptions(&described)?;
             decode::notes(&mut batch, &described, &descriptions)?;
         }
         if self.details.is_some() || batch.ops.iter().any(|op| has_detail(*op)) {
@@ -248,50 +276,74 @@ impl OpenGroup {
 
     /// The columns of allocations in the kernel of the batch at the current position.
     fn next_details(&mut self) -> Result<RecordBatch, DecodeError> {
-        let reader = match &mut self.details {
-            Some(reader) => reader,
-            unread => {
-                let rest = self.position..self.rows;
-                let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
-                    self.source.clone(),
-                    self.metadata.clone(),
-                )
-                .with_row_groups(vec![self.index])
-                .with_projection(projection(&self.metadata, DETAIL_COLUMNS))
-                .with_row_selection(RowSelection::from_consecutive_ranges(
-                    std::iter::once(rest),
-                    self.rows,
-                ))
-                .with_batch_size(BATCH_ROWS)
-                .build()
-                .map_err(malformed)?;
-                unread.insert(reader)
-            }
-        };
+        if self.details.is_none() {
+            let rest = self.position..self.rows;
+            self.details = Some(self.columns(DETAIL_COLUMNS, std::iter::once(rest))?);
+        }
         let missing = || DecodeError::Malformed("an allocation has no row".to_owned());
-        reader.next().ok_or_else(missing)?.map_err(malformed)
+        let next = self.details.as_mut().and_then(Iterator::next);
+        next.ok_or_else(missing)?.map_err(malformed)
     }
 
-    /// The description columns of the given rows (counted from the current position) alone.
-    fn descriptions(&self, rows: &[usize]) -> Result<RecordBatch, DecodeError> {
-        let rows = rows.iter().map(|row| self.position + row);
-        let ranges: Vec<Range<usize>> = rows.map(|row| row..row + 1).collect();
-        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(
+    /// The description columns of the given rows, counted from the current position: all that stand in the batch.
+    fn next_descriptions(&mut self, described: &[usize]) -> Result<RecordBatch, DecodeError> {
+        let rows: Vec<usize> = described.iter().map(|row| self.position + row).collect();
+        if let Some(columns) = self.descriptions.as_mut().and_then(|read| read.take(&rows)) {
+            return Ok(columns);
+        }
+        // What is damaged further on is nothing to those here.
+        let mut ahead = self
+            .described_ahead()
+            .and_then(|rows| self.descriptions(rows));
+        match ahead.as_mut().ok().and_then(|read| read.take(&rows)) {
+            Some(columns) => {
+                self.descriptions = ahead.ok();
+                Ok(columns)
+            }
+            None => Ok(self.descriptions(rows)?.columns),
+        }
+    }
+
+    /// The rows of the group at which descriptions stand, from the current position on.
+    fn described_ahead(&self) -> Result<Vec<usize>, DecodeError> {
+        let end = (self.position + DESCRIBED_AHEAD).min(self.rows);
+        let mut at = self.position;
+        let mut rows = Vec::new();
+        for columns in self.columns(&["op"], std::iter::once(at..end))? {
+            let columns = columns.map_err(malformed)?;
+            let described = decode::described(&columns)?;
+            rows.extend(described.into_iter().map(|row| at + row));
+            at += columns.num_rows();
+        }
+        Ok(rows)
+    }
+
+    /// The description columns of these rows of the group alone.
+    fn descriptions(&self, rows: Vec<usize>) -> Result<Descriptions, DecodeError> {
+        let ranges = rows.iter().map(|row| *row..row + 1);
+        let reader = self.columns(DESCRIPTION_COLUMNS, ranges)?;
+        let schema = reader.schema();
+        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
+        let columns = concat_batches(&schema, &batches).map_err(malformed)?;
+        Ok(Descriptions { rows, columns })
+    }
+
+    /// Reads columns of some rows of the group.
+    fn columns(
+        &self,
+        names: &[&str],
+        ranges: impl Iterator<Item = Range<usize>>,
+    ) -> Result<ParquetRecordBatchReader, DecodeError> {
+        ParquetRecordBatchReaderBuilder::new_with_metadata(
             self.source.clone(),
             self.metadata.clone(),
         )
         .with_row_groups(vec![self.index])
-        .with_projection(projection(&self.metadata, DESCRIPTION_COLUMNS))
-        .with_row_selection(RowSelection::from_consecutive_ranges(
-            ranges.into_iter(),
-            self.rows,
-        ))
+        .with_projection(projection(&self.metadata, names))
+        .with_row_selection(RowSelection::from_consecutive_ranges(ranges, self.rows))
         .with_batch_size(BATCH_ROWS)
         .build()
-        .map_err(malformed)?;
-        let schema = reader.schema();
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(malformed)?;
-        concat_batches(&schema, &batches).map_err(malformed)
+        .map_err(malformed)
     }
 }
 
