@@ -20,9 +20,9 @@ pub(crate) fn guarded<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T
             }
         }));
     });
-    GUARDED.set(true);
+    let within = GUARDED.replace(true);
     let decoded = catch_unwind(AssertUnwindSafe(decode));
-    GUARDED.set(false);
+    GUARDED.set(within);
     decoded.unwrap_or_else(|_| Err("its bytes make no sense".to_owned()))
 }
 

@@ -292,9 +292,7 @@ impl OpenGroup {
             return Ok(columns);
         }
         // What is damaged further on is nothing to those here.
-        let mut ahead = self
-            .described_ahead()
-            .and_then(|rows| self.descriptions(rows));
+        let mut ahead = checked(|| self.descriptions(self.described_ahead()?));
         match ahead.as_mut().ok().and_then(|read| read.take(&rows)) {
             Some(columns) => {
                 self.descriptions = ahead.ok();

@@ -21,11 +21,17 @@ fn every_description() {
     assert!(reader.condition().complete, "{:?}", reader.condition());
 }
 
-/// Random rows in random row groups, more than fit a batch, come back whole and verified.
+/// Random rows in random row groups, more than fit a batch, or a page, come back whole and verified.
 #[test]
 fn random_rows_in_many_groups() {
     let dir = tempfile::tempdir().unwrap();
-    for (seed, count, group) in [(1, 0, 1), (2, 1, 1), (3, 500, 7), (4, 100_000, 30_000)] {
+    for (seed, count, group) in [
+        (1, 0, 1),
+        (2, 1, 1),
+        (3, 500, 7),
+        (4, 100_000, 30_000),
+        (5, 400_000, 300_000),
+    ] {
         let path = dir.path().join(format!("{seed}.parquet"));
         let rows = random_rows(seed, count);
         write(&path, &rows, group);
