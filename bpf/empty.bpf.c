@@ -2,8 +2,6 @@
 /* Probes that do nothing: the floor that benchmarks compare with. */
 #include "kernel.h"
 
-static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
-
 SEC("uprobe/enter_nothing")
 int enter_nothing(struct pt_regs *regs)
 {

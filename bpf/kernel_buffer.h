@@ -12,7 +12,6 @@
 
 #include "kernel_read.h"
 
-static u32 (*bpf_get_smp_processor_id)(void) = (void *)8;
 static void (*bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
 
 /* Slots of each CPU: 2 to the power of this. */

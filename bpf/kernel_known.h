@@ -84,21 +84,45 @@ __attribute__((noinline)) u64 hash_if_known(struct window *window, struct known_
 	return known->hash;
 }
 
-/* Keeps a walk by tables that has arrived, unless more decided it than there is room for. */
-INLINE int remember_walk(struct window *window, struct known_walk *known, u64 call_site, u32 words)
+/* The hash of the current stack, if it is one of the two of its set, which say who was met last. */
+INLINE u64 known_stack(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
 {
-	u32 end = 8 * (words - ENTRY_WORDS);
+	struct known_walk *known;
+	u32 way = window->met[set];
+	u64 hash;
+
+	for (u32 turn = 0; turn < 2; turn++, way ^= 1) {
+		known = known_walk(program, set, way);
+		if (!known || known->call_site != call_site)
+			continue;
+		hash = hash_if_known(window, known, words);
+		if (!hash)
+			continue;
+		window->met[set] = way;
+		return hash;
+	}
+	return 0;
+}
+
+/*
+ * Keeps a walk by tables whose stack was told, in the place of the one of its set that was not met last, unless
+ * more decided it than there is room for.
+ */
+INLINE void remember_walk(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
+{
+	u32 way = window->met[set] ^ 1, end = 8 * (words - ENTRY_WORDS);
+	struct known_walk *known = known_walk(program, set, way);
 
 	if (!can_cast() || !known || window->decision.returns > KNOWN_RETURNS ||
 	    window->decision.addresses > KNOWN_ADDRESSES)
-		return 0;
+		return;
 	known->call_site = call_site;
 	known->hash = mixed(window->hash);
 	known->outermost = kernel_word(window->at + end);
 	known->end = end;
 	known->is_known = 1;
 	known->by = window->decision;
-	return 1;
+	window->met[set] = way;
 }
 
 #endif

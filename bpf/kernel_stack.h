@@ -122,35 +122,6 @@ INLINE u64 kernel_stack_here(void *ctx, u32 program)
 	return hash ? tell_walked(scratch, walked, hash) : 0;
 }
 
-/* The hash of the current stack, if it is one of the two of its set, which say who was met last. */
-INLINE u64 known_stack(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
-{
-	struct known_walk *known;
-	u32 way = window->met[set];
-	u64 hash;
-
-	for (u32 turn = 0; turn < 2; turn++, way ^= 1) {
-		known = known_walk(program, set, way);
-		if (!known || known->call_site != call_site)
-			continue;
-		hash = hash_if_known(window, known, words);
-		if (!hash)
-			continue;
-		window->met[set] = way;
-		return hash;
-	}
-	return 0;
-}
-
-/* Keeps a walk whose stack was told, in the place of the one of its set that was not met last. */
-INLINE void remember(struct window *window, u32 program, u32 set, u64 call_site, u32 words)
-{
-	u32 way = window->met[set] ^ 1;
-
-	if (remember_walk(window, known_walk(program, set, way), call_site, words))
-		window->met[set] = way;
-}
-
 /* The hash of the current stack from `call_site` on; 0 if it could not be told. */
 INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 {
@@ -179,7 +150,7 @@ INLINE u64 kernel_stack(void *args, u32 program, u64 call_site)
 		if (!audited) {
 			hash = tell_walked(scratch, walked, hash);
 			if (hash)
-				remember(window, program, set, call_site, words);
+				remember_walk(window, program, set, call_site, words);
 			return hash;
 		}
 	}

@@ -238,13 +238,9 @@ impl OpenGroup {
         let metadata = with_op_names(metadata)?;
         let rows = metadata.metadata().row_group(index).num_rows();
         let rows = usize::try_from(rows).map_err(malformed)?;
-        let events =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), metadata.clone())
-                .with_row_groups(vec![index])
-                .with_projection(projection(&metadata, EVENT_COLUMNS))
-                .with_batch_size(BATCH_ROWS)
-                .build()
-                .map_err(malformed)?;
+        let events = columns(&source, &metadata, index, EVENT_COLUMNS)
+            .build()
+            .map_err(malformed)?;
         Ok(OpenGroup {
             source,
             metadata,
@@ -332,25 +328,29 @@ impl OpenGroup {
         names: &[&str],
         ranges: impl Iterator<Item = Range<usize>>,
     ) -> Result<ParquetRecordBatchReader, DecodeError> {
-        ParquetRecordBatchReaderBuilder::new_with_metadata(
-            self.source.clone(),
-            self.metadata.clone(),
-        )
-        .with_row_groups(vec![self.index])
-        .with_projection(projection(&self.metadata, names))
-        .with_row_selection(RowSelection::from_consecutive_ranges(ranges, self.rows))
-        .with_batch_size(BATCH_ROWS)
-        .build()
-        .map_err(malformed)
+        columns(&self.source, &self.metadata, self.index, names)
+            .with_row_selection(RowSelection::from_consecutive_ranges(ranges, self.rows))
+            .build()
+            .map_err(malformed)
     }
+}
+
+/// What reads columns of a row group, batch by batch.
+fn columns(
+    source: &GroupBytes,
+    metadata: &ArrowReaderMetadata,
+    index: usize,
+    names: &[&str],
+) -> ParquetRecordBatchReaderBuilder<GroupBytes> {
+    let leaves = ProjectionMask::columns(metadata.parquet_schema(), names.iter().copied());
+    ParquetRecordBatchReaderBuilder::new_with_metadata(source.clone(), metadata.clone())
+        .with_row_groups(vec![index])
+        .with_projection(leaves)
+        .with_batch_size(BATCH_ROWS)
 }
 
 fn malformed(error: impl std::fmt::Display) -> DecodeError {
     DecodeError::Malformed(error.to_string())
-}
-
-fn projection(metadata: &ArrowReaderMetadata, names: &[&str]) -> ProjectionMask {
-    ProjectionMask::columns(metadata.parquet_schema(), names.iter().copied())
 }
 
 /// Columns of names that every event may have, and that few values fill.

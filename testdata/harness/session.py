@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,6 +37,20 @@ def debian_program(name):
     path = shutil.which(name, path="/usr/bin:/bin")
     assert path, f"{name} is not installed: run make setup"
     return path
+
+
+def state(pid):
+    """The letter of /proc/PID/status: T is stopped."""
+    with open(f"/proc/{pid}/status") as status:
+        return next(line for line in status if line.startswith("State:")).split()[1]
+
+
+def wait_until(holds, what):
+    """Returns when `holds()` is true; fails with `what` if that does not come."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < end, what
+        time.sleep(0.002)
 
 
 def as_root():

@@ -5,13 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import compare
 import pytest
 from command import Recorded
-from session import PATIENCE_S, PROGRAMS, Lines, Program, Recording, binary, build_programs, report_of
+from session import PATIENCE_S, PROGRAMS, Lines, Program, Recording, binary, build_programs, report_of, state, wait_until
 
 FOLLOW = ("--follow",)
 
@@ -105,11 +104,6 @@ def test_a_running_process_is_followed(tmp_path):
     assert not wrong(truths, report_of(trace))
 
 
-def state(pid):
-    """The letter of /proc/PID/stat: T is stopped."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-
-
 def test_the_watchdog_continues_a_held_child(tmp_path):
     """The recorder is killed while a child waits for its probes: the child goes on and ends well."""
     trace = tmp_path / "trace.parquet"
@@ -117,10 +111,7 @@ def test_the_watchdog_continues_a_held_child(tmp_path):
         os.kill(recording.process.pid, signal.SIGSTOP)
         program.go()
         children = Path(f"/proc/{program.pid}/task/{program.pid}/children")
-        end = time.monotonic() + PATIENCE_S
-        while not any(state(pid) == "T" for pid in children.read_text().split()):
-            assert time.monotonic() < end, "no child was held"
-            time.sleep(0.01)
+        wait_until(lambda: any(state(pid) == "T" for pid in children.read_text().split()), "no child was held")
         recording.process.kill()
         assert program.process.wait(PATIENCE_S) == 0
 

@@ -10,7 +10,7 @@ import time
 import compare
 import pytest
 from command import Recorded
-from session import PATIENCE_S, REPOSITORY, Program, Recording, build_programs, debian_program, report_of
+from session import REPOSITORY, Program, Recording, build_programs, debian_program, report_of, state, wait_until
 
 COUNT = 120
 SOURCE = REPOSITORY / "testdata/programs/library.c"
@@ -113,15 +113,13 @@ for line in sys.stdin:
 """
 
 
-def come_to_rest(pid):
-    """Waits until the process does nothing for a tenth of a second."""
-    deadline = time.monotonic() + PATIENCE_S
-    asleep = 0
-    while asleep < 10:
-        assert time.monotonic() < deadline, f"{pid} does not come to rest"
+def is_at_rest(pid):
+    """Whether the process does nothing for a tenth of a second."""
+    for _ in range(10):
+        if state(pid) != "S":
+            return False
         time.sleep(0.01)
-        with open(f"/proc/{pid}/stat") as stat:
-            asleep = asleep + 1 if stat.read().rpartition(") ")[2].startswith("S") else 0
+    return True
 
 
 def test_opened_while_the_recorder_is_stopped(libraries, tmp_path):
@@ -142,7 +140,7 @@ def test_opened_while_the_recorder_is_stopped(libraries, tmp_path):
             for number in range(5):
                 open_next(number)
             os.kill(recording.process.pid, signal.SIGCONT)
-            come_to_rest(recording.process.pid)
+            wait_until(lambda: is_at_rest(recording.process.pid), "the recorder does not come to rest")
             for number in range(5, 10):
                 open_next(number)
             recording.stop()

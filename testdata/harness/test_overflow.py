@@ -7,7 +7,7 @@ import time
 
 import compare
 import pytest
-from session import PATIENCE_S, Program, Recording, as_root, build_programs, report_of
+from session import PATIENCE_S, Program, Recording, as_root, build_programs, report_of, state, wait_until
 
 # Two threads at full speed fill it in some milliseconds.
 SMALL_RING = ("--ring-size", "256KiB")
@@ -26,19 +26,6 @@ def built():
         del os.environ["GLIBC_TUNABLES"]
     else:
         os.environ["GLIBC_TUNABLES"] = before
-
-
-def state(pid):
-    """The letter of /proc/PID/status: T is stopped."""
-    with open(f"/proc/{pid}/status") as status:
-        return next(line for line in status if line.startswith("State:")).split()[1]
-
-
-def wait_until(holds, what):
-    end = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < end, what
-        time.sleep(0.002)
 
 
 def heap_events(report):
