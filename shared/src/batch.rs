@@ -8,7 +8,7 @@ use crate::stack::{Stack, StackId};
 
 /// Rows in file order. Descriptions take a place in the columns too (their `op` says so), so that
 /// `notes` and events can be interleaved; their other columns are 0 there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
     pub ops: Vec<Op>,
     /// Nanoseconds of `CLOCK_MONOTONIC`.

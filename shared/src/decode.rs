@@ -29,9 +29,43 @@ impl DecodeError {
     }
 }
 
-/// The event columns as a batch, and the rows at which descriptions stand (still without notes).
-pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), DecodeError> {
-    let (ops, described) = ops(columns)?;
+/// The columns of events of some rows.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    /// Still without notes and details.
+    pub batch: Batch,
+    /// The rows at which descriptions stand.
+    pub described: Vec<usize>,
+    /// Whether some may tell more than events in programs do.
+    pub has_details: bool,
+}
+
+impl Rows {
+    /// `batch`, whose operations are all among `ops`.
+    pub(crate) fn new(batch: Batch, mut ops: impl Iterator<Item = Op> + Clone) -> Rows {
+        let describes = ops.clone().any(|op| !op.is_event());
+        let described = match describes {
+            true => described_in(&batch.ops),
+            false => Vec::new(),
+        };
+        Rows {
+            batch,
+            described,
+            has_details: ops.any(has_detail),
+        }
+    }
+}
+
+fn described_in(ops: &[Op]) -> Vec<usize> {
+    let rows = ops.iter().enumerate();
+    rows.filter(|(_, op)| !op.is_event())
+        .map(|(row, _)| row)
+        .collect()
+}
+
+/// The event columns as a batch.
+pub(crate) fn events(columns: &RecordBatch) -> Result<Rows, DecodeError> {
+    let (ops, known) = ops(columns)?;
     let mut batch = Batch {
         ops,
         ts: required(int64(columns, "ts")?, "ts")?.values().to_vec(),
@@ -48,15 +82,16 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<(Batch, Vec<usize>), Decod
         details: Vec::new(),
     };
     batch.stacks = stacks(columns, &batch.stack_ids)?;
-    Ok((batch, described))
+    Ok(Rows::new(batch, known.into_iter().flatten()))
 }
 
 /// The rows at which descriptions stand.
 pub(crate) fn described(columns: &RecordBatch) -> Result<Vec<usize>, DecodeError> {
-    Ok(ops(columns)?.1)
+    Ok(described_in(&ops(columns)?.0))
 }
 
-fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
+/// The operation of each row, and those that the names in the column stand for.
+fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<Option<Op>>), DecodeError> {
     let array = typed(columns, "op", &dictionary())?;
     let array = required(array, "op")?;
     let names = array.as_dictionary::<Int32Type>();
@@ -73,12 +108,7 @@ fn ops(columns: &RecordBatch) -> Result<(Vec<Op>, Vec<usize>), DecodeError> {
             .ok_or_else(|| DecodeError::UnknownOp(values.value(*key as usize).to_owned()))
     };
     let ops = keys.iter().map(op_of).collect::<Result<Vec<_>, _>>()?;
-    let describes = known.iter().flatten().any(|op| !op.is_event());
-    let described = match describes {
-        true => (0..ops.len()).filter(|row| !ops[*row].is_event()).collect(),
-        false => Vec::new(),
-    };
-    Ok((ops, described))
+    Ok((ops, known))
 }
 
 /// Other programs make every column nullable; nulls are an error nonetheless.

@@ -84,8 +84,8 @@ fn put_packed(codes: &[u32], width: u32, out: &mut Vec<u8>) {
 }
 
 /// Values in a block of deltas, and in each of its parts with a width of its own.
-const BLOCK: usize = 128;
-const MINIBLOCK: usize = 32;
+pub(crate) const BLOCK: usize = 128;
+pub(crate) const MINIBLOCK: usize = 32;
 
 /// DELTA_BINARY_PACKED.
 pub(crate) fn delta(values: &[i64], out: &mut Vec<u8>) {

@@ -111,6 +111,17 @@ pub(crate) struct GroupBytes {
 }
 
 impl GroupBytes {
+    /// A copy in which some bytes are others.
+    #[cfg(test)]
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut [u8])) -> GroupBytes {
+        let mut bytes = self.bytes.to_vec();
+        change(&mut bytes);
+        GroupBytes {
+            offset: self.offset,
+            bytes: bytes.into(),
+        }
+    }
+
     fn place(&self, start: u64, length: u64) -> Result<std::ops::Range<usize>> {
         let from = start.checked_sub(self.offset);
         let to = from.and_then(|from| from.checked_add(length));

@@ -11,7 +11,8 @@
 //!   [`description_row`]: which field of a description is in which column
 //! - [`selection`]: which blocks were kept, and what each stands for
 //! - [`quantity`]: sizes and durations as users write them
-//! - [`writer`] and [`reader`]: rows to file and back; [`batch`]: rows as columns
+//! - [`writer`] and [`reader`]: rows to file and back; [`batch`]: rows as columns; `event_pages`: columns as the writer
+//!   lays them out, without the parquet crate's detours
 //! - `trailer`, `chain`: what makes a trace readable that was never closed; [`repair`]
 
 pub mod batch;
@@ -26,6 +27,7 @@ pub mod detail;
 mod encoding;
 pub mod error;
 pub mod event;
+mod event_pages;
 pub mod footer;
 mod group;
 mod guard;

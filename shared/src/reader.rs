@@ -16,9 +16,9 @@ use parquet::arrow::arrow_reader::{
 
 use crate::batch::Batch;
 use crate::columns::{DESCRIPTION_COLUMNS, DETAIL_COLUMNS, EVENT_COLUMNS};
-use crate::decode::{self, DecodeError};
-use crate::detail::has_detail;
+use crate::decode::{self, DecodeError, Rows};
 use crate::error::TraceError;
+use crate::event_pages::{EventPages, Unusual};
 use crate::group::{Group, GroupBytes};
 use crate::guard::guarded;
 use crate::header::{Header, VERSION};
@@ -58,6 +58,8 @@ pub struct TraceReader {
     rows_read: u64,
     groups: std::vec::IntoIter<Group>,
     current: Option<OpenGroup>,
+    /// Its memory is used again.
+    spare: Batch,
 }
 
 /// A row group that is being read.
@@ -65,7 +67,7 @@ struct OpenGroup {
     source: GroupBytes,
     metadata: ArrowReaderMetadata,
     index: usize,
-    events: ParquetRecordBatchReader,
+    events: Events,
     /// The columns of allocations in the kernel, read in step with `events` from the first one on.
     details: Option<ParquetRecordBatchReader>,
     /// Descriptions from the current position on, as far as they were read.
@@ -73,6 +75,13 @@ struct OpenGroup {
     /// Rows decoded so far, and rows in all.
     position: usize,
     rows: usize,
+}
+
+/// The columns of events, as far as they are read.
+enum Events {
+    /// Laid out as we write them.
+    Usual(Box<EventPages>),
+    Any(ParquetRecordBatchReader),
 }
 
 /// The description columns of some rows of a row group.
@@ -118,6 +127,7 @@ impl TraceReader {
             rows_read: 0,
             groups: opened.groups.into_iter(),
             current: None,
+            spare: Batch::default(),
         })
     }
 
@@ -162,7 +172,8 @@ impl TraceReader {
     pub fn next_batch(&mut self) -> Result<Option<Batch>, TraceError> {
         loop {
             if let Some(mut group) = self.current.take() {
-                match checked(|| group.next_batch()) {
+                let spare = std::mem::take(&mut self.spare);
+                match checked(|| group.next_batch(spare)) {
                     Ok(Some(batch)) => {
                         self.current = Some(group);
                         self.rows_read += batch.len() as u64;
@@ -190,6 +201,11 @@ impl TraceReader {
                 Err(reason) => self.end_here(&reason),
             }
         }
+    }
+
+    /// Takes a batch back that is not needed any more: its memory is used for one of the next.
+    pub fn recycle(&mut self, batch: Batch) {
+        self.spare = batch;
     }
 
     fn open_group(&self, group: &Group) -> Result<OpenGroup, String> {
@@ -238,9 +254,14 @@ impl OpenGroup {
         let metadata = with_op_names(metadata)?;
         let rows = metadata.metadata().row_group(index).num_rows();
         let rows = usize::try_from(rows).map_err(malformed)?;
-        let events = columns(&source, &metadata, index, EVENT_COLUMNS)
-            .build()
-            .map_err(malformed)?;
+        let events = match EventPages::open(&source, metadata.metadata().row_group(index)) {
+            Ok(events) => Events::Usual(Box::new(events)),
+            Err(Unusual) => Events::Any(
+                columns(&source, &metadata, index, EVENT_COLUMNS)
+                    .build()
+                    .map_err(malformed)?,
+            ),
+        };
         Ok(OpenGroup {
             source,
             metadata,
@@ -253,21 +274,49 @@ impl OpenGroup {
         })
     }
 
-    fn next_batch(&mut self) -> Result<Option<Batch>, DecodeError> {
-        let Some(columns) = self.events.next() else {
+    fn next_batch(&mut self, spare: Batch) -> Result<Option<Batch>, DecodeError> {
+        let Some(rows) = self.next_events(spare)? else {
             return Ok(None);
         };
-        let columns = columns.map_err(malformed)?;
-        let (mut batch, described) = decode::events(&columns)?;
+        let Rows {
+            mut batch,
+            described,
+            has_details,
+        } = rows;
         if !described.is_empty() {
             let descriptions = self.next_descriptions(&described)?;
             decode::notes(&mut batch, &described, &descriptions)?;
         }
-        if self.details.is_some() || batch.ops.iter().any(|op| has_detail(*op)) {
+        if self.details.is_some() || has_details {
             decode::details(&mut batch, &self.next_details()?)?;
         }
         self.position += batch.len();
         Ok(Some(batch))
+    }
+
+    /// The next rows, in the memory of `spare`.
+    fn next_events(&mut self, spare: Batch) -> Result<Option<Rows>, DecodeError> {
+        if let Events::Usual(events) = &mut self.events {
+            let rows = BATCH_ROWS.min(self.rows - self.position);
+            if rows == 0 {
+                return Ok(None);
+            }
+            match events.next_rows(rows, spare) {
+                Ok(read) => return Ok(Some(read)),
+                Err(Unusual) => {
+                    let rest = self.position..self.rows;
+                    let events = self.columns(EVENT_COLUMNS, std::iter::once(rest))?;
+                    self.events = Events::Any(events);
+                }
+            }
+        }
+        let Events::Any(events) = &mut self.events else {
+            return Ok(None);
+        };
+        let Some(columns) = events.next() else {
+            return Ok(None);
+        };
+        decode::events(&columns.map_err(malformed)?).map(Some)
     }
 
     /// The columns of allocations in the kernel of the batch at the current position.
@@ -378,3 +427,6 @@ fn with_op_names(
 fn checked<T>(decode: impl FnOnce() -> Result<T, DecodeError>) -> Result<T, DecodeError> {
     guarded(|| Ok(decode())).map_err(DecodeError::Malformed)?
 }
+
+#[cfg(test)]
+mod tests;

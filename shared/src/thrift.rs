@@ -18,14 +18,15 @@ const ROWS: u64 = 3;
 const GROUPS: u64 = 4;
 
 /// Types of fields and elements.
+pub(crate) const I32: u8 = 5;
 const I64: u8 = 6;
 const LIST: u8 = 9;
-const STRUCT: u8 = 12;
+pub(crate) const STRUCT: u8 = 12;
 
 impl<'a> FileMetaData<'a> {
     /// `None` if these bytes are something else.
     pub(crate) fn split(bytes: &'a [u8]) -> Option<FileMetaData<'a>> {
-        let mut cursor = Cursor { bytes, at: 0 };
+        let mut cursor = Cursor::new(bytes);
         let (mut id, mut rows_at) = (0, None);
         loop {
             let start = cursor.at;
@@ -82,12 +83,21 @@ fn put_varint(mut number: u64, out: &mut Vec<u8>) {
 }
 
 /// A place in encoded bytes; each method returns `None` where they end too early.
-struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
-impl Cursor<'_> {
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { bytes, at: 0 }
+    }
+
+    /// Bytes before the place.
+    pub(crate) fn at(&self) -> usize {
+        self.at
+    }
+
     fn byte(&mut self) -> Option<u8> {
         let byte = *self.bytes.get(self.at)?;
         self.at += 1;
@@ -111,8 +121,21 @@ impl Cursor<'_> {
         None
     }
 
+    /// A number that is not negative.
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        let zigzag = self.varint()?;
+        (zigzag & 1 == 0).then_some(zigzag >> 1)
+    }
+
+    /// Takes the end of a struct, if this is where it ends.
+    pub(crate) fn take_end(&mut self) -> Option<bool> {
+        let ends = *self.bytes.get(self.at)? == 0;
+        self.at += usize::from(ends);
+        Some(ends)
+    }
+
     /// Number and type of the next field of a struct; `last` is the number before it.
-    fn field(&mut self, last: u64) -> Option<(u64, u8)> {
+    pub(crate) fn field(&mut self, last: u64) -> Option<(u64, u8)> {
         let header = self.byte()?;
         let id = match u64::from(header >> 4) {
             // Zigzag; no field of Parquet has a negative number.

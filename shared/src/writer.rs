@@ -405,4 +405,4 @@ impl TraceWriter {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

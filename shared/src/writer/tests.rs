@@ -6,7 +6,7 @@ use crate::header::{Clock, Machine, VERSION};
 use crate::op::Op;
 use crate::reader::TraceReader;
 
-fn header() -> Header {
+pub(crate) fn header() -> Header {
     let machine = Machine {
         kernel: String::new(),
         architecture: String::new(),

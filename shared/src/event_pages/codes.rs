@@ -1,0 +1,159 @@
+//! Columns of few distinct values: each row has the number of its value in a dictionary.
+
+use bytes::Bytes;
+use parquet::basic::{Encoding, Type};
+use zstd::bulk::Decompressor;
+
+use super::pages::{DataPage, Pages};
+use super::runs::Runs;
+use super::{Result, Unusual};
+use crate::op::Op;
+use crate::stack::StackEnd;
+
+/// A value that stands in a dictionary.
+pub(super) trait Plain: Copy {
+    const KIND: Type;
+    /// Takes a value off the front of a dictionary; `None` if there is none.
+    fn take(plain: &mut &[u8]) -> Option<Self>;
+}
+
+impl Plain for i32 {
+    const KIND: Type = Type::INT32;
+    fn take(plain: &mut &[u8]) -> Option<i32> {
+        let (value, rest) = plain.split_first_chunk()?;
+        *plain = rest;
+        Some(i32::from_le_bytes(*value))
+    }
+}
+
+impl Plain for i64 {
+    const KIND: Type = Type::INT64;
+    fn take(plain: &mut &[u8]) -> Option<i64> {
+        let (value, rest) = plain.split_first_chunk()?;
+        *plain = rest;
+        Some(i64::from_le_bytes(*value))
+    }
+}
+
+/// Texts stand behind their lengths.
+fn take_text<'a>(plain: &mut &'a [u8]) -> Option<&'a str> {
+    let (length, rest) = plain.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *plain = rest;
+    std::str::from_utf8(text).ok()
+}
+
+impl Plain for Op {
+    const KIND: Type = Type::BYTE_ARRAY;
+    fn take(plain: &mut &[u8]) -> Option<Op> {
+        Op::from_name(take_text(plain)?)
+    }
+}
+
+impl Plain for StackEnd {
+    const KIND: Type = Type::BYTE_ARRAY;
+    fn take(plain: &mut &[u8]) -> Option<StackEnd> {
+        StackEnd::from_name(take_text(plain)?)
+    }
+}
+
+/// The values of a dictionary, by number.
+#[derive(Debug)]
+pub(super) struct Dictionary<T> {
+    values: Vec<T>,
+}
+
+impl<T: Plain> Dictionary<T> {
+    pub(super) fn new() -> Dictionary<T> {
+        Dictionary { values: Vec::new() }
+    }
+
+    /// Reads the dictionary that stands before a column's first data page, if there is one.
+    pub(super) fn load(&mut self, pages: &mut Pages) -> Result<()> {
+        if let Some((count, plain)) = pages.take_dictionary() {
+            let mut plain = &plain[..];
+            let values = (0..count).map(|_| T::take(&mut plain));
+            self.values = values.collect::<Option<_>>().ok_or(Unusual)?;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn value(&self, code: u32) -> Result<T> {
+        self.values.get(code as usize).copied().ok_or(Unusual)
+    }
+
+    pub(super) fn values(&self) -> &[T] {
+        &self.values
+    }
+}
+
+/// The codes of a data page, which end it, behind their width in bits.
+pub(super) fn codes_of(page: &DataPage) -> Result<Runs> {
+    let (Encoding::RLE_DICTIONARY, Some(width)) = (page.encoding, page.bytes.first()) else {
+        return Err(Unusual);
+    };
+    Runs::new(page.bytes.slice(1..), u32::from(*width))
+}
+
+/// A column in which each row has a value.
+pub(super) struct Codes<T> {
+    pages: Pages,
+    dictionary: Dictionary<T>,
+    codes: Runs,
+    /// Rows left in the page.
+    left: usize,
+}
+
+impl<T: Plain> Codes<T> {
+    pub(super) fn new(pages: Pages) -> Result<Codes<T>> {
+        Ok(Codes {
+            pages: pages.expect(T::KIND, 0, 0)?,
+            dictionary: Dictionary::new(),
+            codes: Runs::new(Bytes::new(), 0)?,
+            left: 0,
+        })
+    }
+
+    /// Fills `out` with the values of the next rows.
+    pub(super) fn fill(
+        &mut self,
+        mut out: &mut [T],
+        decompressor: &mut Decompressor<'_>,
+    ) -> Result<()> {
+        while !out.is_empty() {
+            if self.left == 0 {
+                let page = self.pages.next(decompressor)?;
+                self.dictionary.load(&mut self.pages)?;
+                self.codes = codes_of(&page)?;
+                self.left = page.count;
+                continue;
+            }
+            let (now, later) = out.split_at_mut(self.left.min(out.len()));
+            self.left -= now.len();
+            let to = std::cell::Cell::from_mut(now).as_slice_of_cells();
+            let dictionary = &self.dictionary;
+            self.codes.read(
+                to.len(),
+                |at, count, code| {
+                    let value = dictionary.value(code)?;
+                    to[at..at + count].iter().for_each(|to| to.set(value));
+                    Ok(())
+                },
+                |at, codes| {
+                    for (to, code) in to[at..].iter().zip(codes) {
+                        to.set(dictionary.value(*code)?);
+                    }
+                    Ok(())
+                },
+            )?;
+            out = later;
+        }
+        Ok(())
+    }
+
+    /// Every value that the rows so far may have.
+    pub(super) fn values(&self) -> &[T] {
+        self.dictionary.values()
+    }
+}
