@@ -95,7 +95,7 @@ pub fn analyze_observed<O: Observer>(
     while let Some(batch) = source.next_batch() {
         let batch = batch?;
         progress.advance(batch.len() as u64);
-        driver.batch(batch);
+        source.recycle(driver.batch(batch));
     }
     progress.finish();
     let header = source.header().clone();
@@ -123,13 +123,17 @@ pub fn survey(series: &Series) -> anyhow::Result<Survey> {
     while let Some(batch) = source.next_batch() {
         let mut batch = batch?;
         progress.advance(batch.len() as u64);
-        count_events(&mut recording, &batch, 0..batch.len());
         for stack in std::mem::take(&mut batch.stacks) {
             recording.stack(stack);
         }
-        for (_, note) in batch.notes {
+        let mut from = 0;
+        for (row, note) in std::mem::take(&mut batch.notes) {
+            recording.events(&batch.ts[from..row]);
+            from = row + 1;
             recording.note(note, Some(i64::MIN));
         }
+        recording.events(&batch.ts[from..]);
+        source.recycle(batch);
     }
     progress.finish();
     let header = source.header().clone();
@@ -182,14 +186,15 @@ struct Driver<O> {
 }
 
 impl<O: Observer> Driver<O> {
-    fn batch(&mut self, mut batch: Batch) {
+    /// The batch again, without what was taken out of it.
+    fn batch(&mut self, mut batch: Batch) -> Batch {
         for stack in std::mem::take(&mut batch.stacks) {
             self.recording.stack(stack);
         }
         let mut from = 0;
         for (row, note) in std::mem::take(&mut batch.notes) {
             self.events(&batch, from..row);
-            from = row;
+            from = row + 1;
             if let Description::Fork { space, .. } = note.what {
                 self.replay.fork_space(space);
             }
@@ -197,6 +202,7 @@ impl<O: Observer> Driver<O> {
             self.end_space(ended);
         }
         self.events(&batch, from..batch.len());
+        batch
     }
 
     /// The moment of the cut: nanoseconds of the trace's clock.
@@ -206,14 +212,15 @@ impl<O: Observer> Driver<O> {
             .map(|after| self.recording.start().saturating_add(after))
     }
 
+    /// Rows between descriptions.
     fn events(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
-        count_events(&mut self.recording, batch, rows.clone());
+        self.recording.events(&batch.ts[rows.clone()]);
         if self.cut.reached {
             return;
         }
         let mut end = rows.end;
         if let Some(until) = self.until() {
-            let late = |row: &usize| batch.ts[*row] > until && batch.ops[*row].is_event();
+            let late = |row: &usize| batch.ts[*row] > until;
             if let Some(row) = rows.clone().find(late) {
                 end = row;
                 self.cut.reached = true;
@@ -254,13 +261,5 @@ impl<O: Observer> Driver<O> {
             at,
         };
         Ok((analysis, observer))
-    }
-}
-
-fn count_events(recording: &mut Recording, batch: &Batch, rows: std::ops::Range<usize>) {
-    for row in rows {
-        if batch.ops[row].is_event() {
-            recording.event(batch.ts[row]);
-        }
     }
 }

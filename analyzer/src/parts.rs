@@ -91,6 +91,11 @@ impl PartsReader {
         }
     }
 
+    /// Takes a batch back that is not needed any more, see [`TraceReader::recycle`].
+    pub fn recycle(&mut self, batch: Batch) {
+        self.current.recycle(batch);
+    }
+
     /// Known in full when everything is read.
     pub fn condition(&self) -> Condition {
         self.with_current()
@@ -118,6 +123,9 @@ impl PartsReader {
 
     /// A batch, with the loss before it if rows are missing there.
     fn behind_gap(&mut self, batch: Batch) -> Batch {
+        if !self.several {
+            return batch;
+        }
         let before = self.last_ts;
         self.last_ts = batch.ts.iter().copied().fold(before, i64::max);
         let first = batch.ts.first().copied();

@@ -131,12 +131,15 @@ impl Recording {
         end.unwrap_or_default().max(self.start())
     }
 
-    /// Counts an event.
-    #[inline]
-    pub fn event(&mut self, ts: i64) {
-        self.events += 1;
-        self.first_ts.get_or_insert(ts);
-        self.last_ts = self.last_ts.max(Some(ts));
+    /// Counts the events that have these times.
+    pub fn events(&mut self, times: &[i64]) {
+        let Some(first) = times.first() else {
+            return;
+        };
+        self.events += times.len() as u64;
+        self.first_ts.get_or_insert(*first);
+        let last = times.iter().copied().fold(*first, i64::max);
+        self.last_ts = self.last_ts.max(Some(last));
     }
 
     /// Keeps a stack.

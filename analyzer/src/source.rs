@@ -2,7 +2,7 @@
 
 use std::thread::JoinHandle;
 
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use memleak_trace::reader::Condition;
 use memleak_trace::{Batch, Header, TraceError};
 
@@ -18,6 +18,8 @@ pub struct Source {
     header: Header,
     rows: u64,
     batches: Receiver<Result<Batch, TraceError>>,
+    /// Batches that are not needed any more.
+    back: Sender<Batch>,
     decoder: JoinHandle<Condition>,
 }
 
@@ -28,8 +30,12 @@ impl Source {
         let header = reader.header().clone();
         let rows = reader.rows();
         let (sender, batches) = bounded(AHEAD);
+        let (back, spent) = bounded(AHEAD);
         let decoder = std::thread::spawn(move || {
             loop {
+                if let Ok(batch) = spent.try_recv() {
+                    reader.recycle(batch);
+                }
                 let next = reader.next_batch().transpose();
                 let Some(batch) = next else { break };
                 let failed = batch.is_err();
@@ -44,6 +50,7 @@ impl Source {
             header,
             rows,
             batches,
+            back,
             decoder,
         })
     }
@@ -60,6 +67,12 @@ impl Source {
     /// The next rows, in file order; `None` at the end.
     pub fn next_batch(&mut self) -> Option<Result<Batch, TraceError>> {
         self.batches.recv().ok()
+    }
+
+    /// Takes a batch back that is not needed any more: its memory is used again.
+    pub fn recycle(&self, batch: Batch) {
+        // Where nobody wants it, it is not needed.
+        let _ = self.back.try_send(batch);
     }
 
     /// The file's condition, known in full once it is read.
