@@ -258,6 +258,31 @@ impl Op {
     }
 }
 
+/// Some operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpSet(u64);
+
+impl OpSet {
+    /// Those with this effect in this domain.
+    pub const fn of(effect: Effect, domain: Domain) -> OpSet {
+        assert!(TABLE.len() <= u64::BITS as usize);
+        let (mut bits, mut row) = (0, 0);
+        while row < TABLE.len() {
+            let is_in_domain = matches!(TABLE[row].2, Some(found) if found as u8 == domain as u8);
+            if is_in_domain && TABLE[row].3 as u8 == effect as u8 {
+                bits |= 1 << row;
+            }
+            row += 1;
+        }
+        OpSet(bits)
+    }
+
+    #[inline]
+    pub const fn contains(self, op: Op) -> bool {
+        self.0 >> op as u8 & 1 != 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +294,16 @@ mod tests {
             assert_eq!(row.0 as usize, index);
             assert_eq!(Op::from_name(row.1), Some(row.0));
         }
+    }
+
+    /// A set holds what the table says, and nothing else.
+    #[test]
+    fn sets_are_those_of_the_table() {
+        let frees = OpSet::of(Effect::Free, Domain::Heap);
+        for op in Op::all() {
+            let belongs = op.effect() == Effect::Free && op.domain() == Some(Domain::Heap);
+            assert_eq!(frees.contains(op), belongs, "{op:?}");
+        }
+        assert!(frees.contains(Op::Free) && !frees.contains(Op::Munmap));
     }
 }

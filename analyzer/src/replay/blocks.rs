@@ -60,22 +60,39 @@ fn addr_of(space: i32, hash: u64) -> u64 {
 }
 
 /// The live heap blocks of all address spaces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Blocks {
-    /// One for each space, in order of first use.
+    /// The space whose blocks were asked for last, and its table: most traces have one.
+    space: i32,
+    table: Table,
+    /// The tables of all spaces, in order of first use; in place of that one stands an empty one.
     tables: Vec<(i32, Table)>,
     /// Where each space has its table.
     places: HashMap<i32, usize>,
-    /// Place of the table used last: most traces have one.
-    last: usize,
+    /// Place of the table that was taken out.
+    taken: usize,
     /// Sizes of 4 GiB and more, by space and address.
     large: HashMap<(i32, u64), u64>,
+}
+
+impl Default for Blocks {
+    fn default() -> Blocks {
+        // A space that no trace has, so that there always is one.
+        Blocks {
+            space: 0,
+            table: Table::default(),
+            tables: vec![(0, Table::default())],
+            places: HashMap::from([(0, 0)]),
+            taken: 0,
+            large: HashMap::new(),
+        }
+    }
 }
 
 impl Blocks {
     /// Live blocks.
     pub fn len(&self) -> usize {
-        self.tables.iter().map(|(_, table)| table.len()).sum()
+        self.tables().map(|(_, table)| table.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,7 +100,7 @@ impl Blocks {
     }
 
     /// Adds a block; a block that was still live at its address is replaced and returned.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, block: Block) -> Option<Block> {
         let size = u32::try_from(block.size).unwrap_or(LARGE);
         let slot = [
@@ -95,28 +112,28 @@ impl Blocks {
         if old.is_none() && size != LARGE {
             return None;
         }
-        self.replaced(&block, old)
+        self.replaced(block.space, block.addr, block.size, old)
     }
 
     /// What is rare about a block that was put in: it replaced another one, or it is large.
     #[cold]
-    fn replaced(&mut self, block: &Block, old: Option<Slot>) -> Option<Block> {
-        let old = old.map(|slot| self.take_block(block.space, &slot));
-        if block.size >= u64::from(LARGE) {
-            self.large.insert((block.space, block.addr), block.size);
+    fn replaced(&mut self, space: i32, addr: u64, size: u64, old: Option<Slot>) -> Option<Block> {
+        let old = old.map(|slot| self.take_block(space, &slot));
+        if size >= u64::from(LARGE) {
+            self.large.insert((space, addr), size);
         }
         old
     }
 
     /// The block at an address.
     pub fn get(&self, space: i32, addr: u64) -> Option<Block> {
-        let (_, table) = self.tables.get(*self.places.get(&space)?)?;
+        let table = self.table_at(*self.places.get(&space)?)?;
         let slot = table.get(hash(space, addr))?;
         Some(self.block(space, slot))
     }
 
     /// Takes the block at an address out.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, space: i32, addr: u64) -> Option<Block> {
         let slot = self.table(space)?.remove(hash(space, addr))?;
         Some(self.take_block(space, &slot))
@@ -138,54 +155,68 @@ impl Blocks {
 
     /// A part of the live blocks, in no particular order.
     pub fn iter(&self, part: Part) -> impl Iterator<Item = Block> {
-        let tables = self.tables.iter();
-        tables.flat_map(move |(space, table)| {
+        self.tables().flat_map(move |(space, table)| {
             let slots = table.iter(part);
-            slots.map(move |slot| self.block(*space, slot))
+            slots.map(move |slot| self.block(space, slot))
         })
     }
 
-    /// Asks the processor to load where the block of an address stands that will be looked up soon.
+    /// Asks the processor to load where the blocks of some addresses, each of its space, stand that will be looked up soon.
     #[inline]
-    pub fn prefetch(&self, space: i32, addr: u64) {
-        if let Some((of, table)) = self.tables.get(self.last)
-            && *of == space
-        {
-            table.prefetch(hash(space, addr));
-        }
+    pub fn prefetch(&self, spaces: &[i32], addrs: &[u64]) {
+        let hashes = spaces.iter().zip(addrs);
+        let hashes = hashes.filter(|(space, _)| **space == self.space);
+        self.table
+            .prefetch(hashes.map(|(space, addr)| hash(*space, *addr)));
     }
 
-    /// Whether a space's table is the one that was used last.
-    #[inline]
-    fn is_last(&self, space: i32) -> bool {
-        let last = self.tables.get(self.last);
-        last.is_some_and(|(of, _)| *of == space)
+    /// Each space with its table, in order of first use.
+    fn tables(&self) -> impl Iterator<Item = (i32, &Table)> {
+        let spaces = self.tables.iter().enumerate();
+        spaces.filter_map(|(place, (space, _))| Some((*space, self.table_at(place)?)))
+    }
+
+    /// The table of the space at a place, wherever it is.
+    fn table_at(&self, place: usize) -> Option<&Table> {
+        match place == self.taken {
+            true => Some(&self.table),
+            false => self.tables.get(place).map(|(_, table)| table),
+        }
     }
 
     /// A space's table, if it has one.
-    #[inline]
+    #[inline(always)]
     fn table(&mut self, space: i32) -> Option<&mut Table> {
-        if !self.is_last(space) {
-            self.last = *self.places.get(&space)?;
+        if self.space != space {
+            self.take(*self.places.get(&space)?);
         }
-        self.tables.get_mut(self.last).map(|(_, table)| table)
+        Some(&mut self.table)
     }
 
-    #[inline]
+    #[inline(always)]
     fn table_or_new(&mut self, space: i32) -> &mut Table {
-        if !self.is_last(space) {
-            self.enter(space);
+        if self.space != space {
+            self.take_or_begin(space);
         }
-        &mut self.tables[self.last].1
+        &mut self.table
     }
 
     #[cold]
-    fn enter(&mut self, space: i32) {
+    fn take_or_begin(&mut self, space: i32) {
         let next = self.tables.len();
-        self.last = *self.places.entry(space).or_insert(next);
-        if self.last == next {
+        let place = *self.places.entry(space).or_insert(next);
+        if place == next {
             self.tables.push((space, Table::default()));
         }
+        self.take(place);
+    }
+
+    /// Puts the table at hand back, and takes another one.
+    #[cold]
+    fn take(&mut self, place: usize) {
+        std::mem::swap(&mut self.table, &mut self.tables[self.taken].1);
+        std::mem::swap(&mut self.table, &mut self.tables[place].1);
+        (self.space, self.taken) = (self.tables[place].0, place);
     }
 
     #[inline]

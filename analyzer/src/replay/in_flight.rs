@@ -56,27 +56,50 @@ pub struct Unmapped {
     pub at: i64,
 }
 
+/// The thread, and whether it is in a pool's function: that may reallocate a chunk meanwhile.
+type Key = (i32, bool);
+type Pending = (Domain, Released);
+
 /// By thread. Only threads with something under way have an entry, so that the lookup for each
 /// event mostly finds empty tables.
 #[derive(Debug, Default)]
 pub struct InFlight {
-    /// A pool's function may reallocate a chunk meanwhile: apart from the others.
-    pending: HashMap<(i32, bool), (Domain, Released)>,
+    /// One that is pending: mostly the only one, and then nothing need be looked up.
+    one: Option<(Key, Pending)>,
+    /// The others.
+    pending: HashMap<Key, Pending>,
     unmapped: HashMap<i32, Unmapped>,
 }
 
 impl InFlight {
+    /// For a thread that has nothing pending in this domain.
     pub fn set_pending(&mut self, tid: i32, domain: Domain, released: Released) {
         let key = (tid, domain == Domain::Pool);
-        self.pending.insert(key, (domain, released));
+        match &self.one {
+            None => self.one = Some((key, (domain, released))),
+            Some(_) => drop(self.pending.insert(key, (domain, released))),
+        }
     }
 
-    pub fn take_pending(&mut self, tid: i32, domain: Domain) -> Option<(Domain, Released)> {
-        self.pending.remove(&(tid, domain == Domain::Pool))
+    pub fn take_pending(&mut self, tid: i32, domain: Domain) -> Option<Pending> {
+        let key = (tid, domain == Domain::Pool);
+        if let Some((_, pending)) = self.one.take_if(|(of, _)| *of == key) {
+            return Some(pending);
+        }
+        match self.pending.is_empty() {
+            true => None,
+            false => self.pending.remove(&key),
+        }
     }
 
     pub fn set_unmapped(&mut self, tid: i32, unmapped: Unmapped) {
         self.unmapped.insert(tid, unmapped);
+    }
+
+    /// Whether some thread's previous event unmapped something.
+    #[inline]
+    pub fn has_unmapped(&self) -> bool {
+        !self.unmapped.is_empty()
     }
 
     /// What the thread's previous event unmapped; forgotten with the call, as only the very next
@@ -90,25 +113,27 @@ impl InFlight {
         }
     }
 
+    /// What is pending.
+    fn released(&self) -> impl Iterator<Item = &Released> {
+        let one = self.one.iter().map(|(_, pending)| pending);
+        one.chain(self.pending.values())
+            .map(|(_, released)| released)
+    }
+
     /// Blocks that are pending: they still count.
     pub fn pending_blocks(&self) -> impl Iterator<Item = &Block> {
-        self.pending
-            .values()
-            .filter_map(|(_, released)| match released {
-                Released::Block(block) => Some(block),
-                _ => None,
-            })
+        self.released().filter_map(|released| match released {
+            Released::Block(block) => Some(block),
+            _ => None,
+        })
     }
 
     /// Ranges that are pending: they still count.
     pub fn pending_ranges(&self) -> impl Iterator<Item = &Range> {
-        let pieces = self
-            .pending
-            .values()
-            .filter_map(|(_, released)| match released {
-                Released::Ranges(pieces) => Some(pieces),
-                _ => None,
-            });
+        let pieces = self.released().filter_map(|released| match released {
+            Released::Ranges(pieces) => Some(pieces),
+            _ => None,
+        });
         pieces.flatten()
     }
 }

@@ -17,12 +17,13 @@ mod part;
 mod prefetch;
 mod ranges;
 mod reallocation;
+mod rows;
 mod sites;
 
 use std::collections::HashSet;
 
 use memleak_trace::selection::Sampling;
-use memleak_trace::{Batch, Detail, Domain, Effect, Event, Op, SpaceId};
+use memleak_trace::{Detail, Domain, Effect, Event, Op, SpaceId};
 
 pub use accounts::{Account, Anomalies};
 pub use allocation::Allocation;
@@ -62,11 +63,6 @@ fn block_domain(space: i32) -> Domain {
         _ => Domain::Pool,
     }
 }
-
-/// How many rows ahead the slot of a block and the site of a stack are asked for.
-const PREFETCH_ROWS: usize = 16;
-/// So many rows' are asked for at once.
-const PREFETCHED_AT_ONCE: usize = 8;
 
 /// The state of memory after the events seen so far.
 #[derive(Debug)]
@@ -169,38 +165,6 @@ impl<O: Observer> Replay<O> {
         }
     }
 
-    /// Replays the events in some rows of a batch.
-    pub fn batch(&mut self, batch: &Batch, rows: std::ops::Range<usize>) {
-        for row in rows.clone() {
-            if (row - rows.start).is_multiple_of(PREFETCHED_AT_ONCE) {
-                self.prefetch(batch, row + PREFETCH_ROWS);
-            }
-            if let Some(event) = batch.event(row) {
-                self.apply(&event, batch.detail(row));
-            }
-        }
-        self.sites.settle();
-    }
-
-    /// Asks for what rows from one on will touch. Of many at once: the processor waits for the place of each
-    /// in memory (its entry in the tables of pages), and it looks up several at a time if nothing comes between.
-    #[inline]
-    fn prefetch(&self, batch: &Batch, from: usize) {
-        let rows = from..(from + PREFETCHED_AT_ONCE).min(batch.addrs.len());
-        let places = batch
-            .spaces
-            .get(rows.clone())
-            .zip(batch.addrs.get(rows.clone()));
-        if let Some((spaces, addrs)) = places {
-            for (space, addr) in spaces.iter().zip(addrs) {
-                self.heap.prefetch(*space, *addr);
-            }
-        }
-        for stack in batch.stack_ids.get(rows).into_iter().flatten() {
-            self.sites.prefetch(*stack);
-        }
-    }
-
     /// Replays one event.
     pub fn event(&mut self, event: &Event) {
         self.detailed_event(event, None);
@@ -212,6 +176,15 @@ impl<O: Observer> Replay<O> {
         self.sites.settle();
     }
 
+    /// An event happens.
+    #[inline(always)]
+    fn begin(&mut self, ts: i64, op: Op, domain: Domain) {
+        self.now = self.now.max(ts);
+        self.present = Death { at: ts, by: op };
+        self.sites.advance(self.now);
+        self.recorded[domain as usize] = true;
+    }
+
     /// Inlined with what it does to blocks: an event that is passed in memory is read in other pieces than it was
     /// written in, and the processor waits until it is all written, behind every miss before.
     #[inline(always)]
@@ -219,13 +192,7 @@ impl<O: Observer> Replay<O> {
         let Some(domain) = event.op.domain() else {
             return;
         };
-        self.now = self.now.max(event.ts);
-        self.present = Death {
-            at: event.ts,
-            by: event.op,
-        };
-        self.sites.advance(self.now);
-        self.recorded[domain as usize] = true;
+        self.begin(event.ts, event.op, domain);
         if domain.is_kernel() {
             let books = kernel::Books {
                 sites: &mut self.sites,
@@ -241,7 +208,9 @@ impl<O: Observer> Replay<O> {
         match (event.op.effect(), domain) {
             (Effect::Allocate, Domain::Heap | Domain::Pool) => self.allocate_block(event),
             (Effect::Allocate, Domain::Mapping) => self.map(event),
-            (Effect::Free, Domain::Heap | Domain::Pool) => self.free_block(event),
+            (Effect::Free, Domain::Heap | Domain::Pool) => {
+                self.free(block_space(event), event.addr)
+            }
             (Effect::Free, Domain::Mapping) => self.unmap(event),
             (Effect::FreeInner, Domain::Heap | Domain::Pool) => self.free_inner_block(event),
             (Effect::FreeInner, Domain::Mapping) => {
@@ -358,16 +327,19 @@ impl<O: Observer> Replay<O> {
         self.anomalies
     }
 
-    #[inline(always)]
     fn allocate_block(&mut self, event: &Event) {
         let site = self.site_of(event);
-        let block = Block {
+        self.allocate(Block {
             addr: event.addr,
             size: event.size,
             born: event.ts,
             space: block_space(event),
             site,
-        };
+        });
+    }
+
+    #[inline(always)]
+    fn allocate(&mut self, block: Block) {
         if let Some(old) = self.heap.insert(block) {
             self.anomalies.implicit_frees += 1;
             self.count_block_freed(&old);
@@ -376,12 +348,12 @@ impl<O: Observer> Replay<O> {
         let account = &mut self.accounts[domain as usize];
         match &mut self.estimates {
             Some(estimates) if domain == Domain::Heap => {
-                let figures = estimates.allocate(site, event.size, account, self.now);
-                self.sites.set(site, figures);
+                let figures = estimates.allocate(block.site, block.size, account, self.now);
+                self.sites.set(block.site, figures);
             }
             _ => {
-                self.sites.allocate(site, event.size);
-                account.allocate(event.size, self.now);
+                self.sites.allocate(block.site, block.size);
+                account.allocate(block.size, self.now);
             }
         }
         self.observer.born(&Allocation::from(&block), &self.sites);
@@ -393,15 +365,16 @@ impl<O: Observer> Replay<O> {
         self.sites.find(event.stack, event.op, event.pid, tid)
     }
 
+    /// The block at an address of a space of the table is freed.
     #[inline(always)]
-    fn free_block(&mut self, event: &Event) {
-        if event.addr == 0 {
+    fn free(&mut self, space: i32, addr: u64) {
+        if addr == 0 {
             return; // free(NULL)
         }
-        match self.heap.remove(block_space(event), event.addr) {
+        match self.heap.remove(space, addr) {
             Some(block) => self.block_is_free(&block),
             None => {
-                let unknown = self.classify(event);
+                let unknown = self.classify(space, addr);
                 self.count_unknown(unknown);
             }
         }
@@ -422,16 +395,17 @@ impl<O: Observer> Replay<O> {
 
     #[inline(always)]
     fn count_block_freed(&mut self, block: &Block) {
-        self.sites.lived(block.site, self.now - block.born);
+        let lived = self.now - block.born;
         let domain = block_domain(block.space);
         let account = &mut self.accounts[domain as usize];
         match &mut self.estimates {
             Some(estimates) if domain == Domain::Heap => {
+                self.sites.lived(block.site, lived);
                 let figures = estimates.free(block.site, block.size, account, self.now);
                 self.sites.set(block.site, figures);
             }
             _ => {
-                self.sites.free(block.site, block.size, 1);
+                self.sites.end(block.site, block.size, lived);
                 account.free(block.size, 1);
             }
         }
@@ -439,14 +413,16 @@ impl<O: Observer> Replay<O> {
             .died(&Allocation::from(block), self.present, &self.sites);
     }
 
-    fn classify(&mut self, event: &Event) -> Unknown {
-        if self.freed.contains(block_space(event), event.addr) {
+    /// Why there is no block at an address of a space of the table.
+    #[cold]
+    fn classify(&mut self, space: i32, addr: u64) -> Unknown {
+        if self.freed.contains(space, addr) {
             return Unknown::AlreadyFreed;
         }
-        let unknown = self.unknown_in(event.space);
+        let unknown = self.unknown_in(SpaceId(space & !POOL_SPACE));
         if unknown == Unknown::Inherited {
             // A second free of it is not inherited.
-            self.freed.remember(block_space(event), event.addr);
+            self.freed.remember(space, addr);
         }
         unknown
     }

@@ -17,7 +17,7 @@ impl<O: Observer> Replay<O> {
         let released = match domain {
             Domain::Heap | Domain::Pool => match self.heap.remove(block_space(event), event.addr) {
                 Some(block) => Released::Block(block),
-                None => Released::Unknown(self.classify(event)),
+                None => Released::Unknown(self.classify(block_space(event), event.addr)),
             },
             _ => match self.take_range(event) {
                 pieces if pieces.is_empty() => Released::Unknown(self.unknown_in(event.space)),

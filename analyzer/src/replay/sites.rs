@@ -10,7 +10,7 @@ mod timeline;
 use memleak_trace::{Event, Op, StackId};
 
 use bookkeeper::{Bookkeeper, HANDED_OVER};
-use books::{Books, Change, End, Entries};
+use books::{Allocated, Books, Change, End, Entries, Freed};
 use buckets::Buckets;
 use index::SiteIndex;
 
@@ -75,26 +75,36 @@ pub struct Figures {
 }
 
 /// All sites of a trace, numbered in order of first use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sites {
     index: SiteIndex,
     /// What is not booked yet.
     entries: Entries,
     /// Where the timeline's present bucket ends.
     buckets: Buckets,
-    /// Every change is booked at once.
-    is_prompt: bool,
+    /// So many entries of a kind are booked together.
+    together: usize,
     books: Books,
     /// Has the books, until [`Sites::finish`].
     keeper: Option<Bookkeeper>,
+}
+
+impl Default for Sites {
+    fn default() -> Sites {
+        Sites::new(false)
+    }
 }
 
 impl Sites {
     /// No sites; `is_prompt`: figures are up to date at any time, not only after [`Sites::settle`].
     pub fn new(is_prompt: bool) -> Sites {
         Sites {
-            is_prompt,
-            ..Sites::default()
+            index: SiteIndex::default(),
+            entries: Entries::default(),
+            buckets: Buckets::default(),
+            together: if is_prompt { 1 } else { TOGETHER },
+            books: Books::default(),
+            keeper: None,
         }
     }
 
@@ -102,6 +112,7 @@ impl Sites {
     pub fn kept_apart() -> Sites {
         Sites {
             keeper: Bookkeeper::start(),
+            together: HANDED_OVER,
             ..Sites::default()
         }
     }
@@ -116,10 +127,10 @@ impl Sites {
         site
     }
 
-    /// Asks the processor to load what finds the site of a stack (its number as the batch has it).
+    /// Asks the processor to load what finds the sites of stacks (their numbers as the batch has them).
     #[inline]
-    pub fn prefetch(&self, stack: i32) {
-        self.index.prefetch(stack);
+    pub fn prefetch(&self, stacks: &[i32]) {
+        self.index.prefetch(stacks);
     }
 
     /// The trace's clock moves on; at a boundary of the timeline the touched sites are noted.
@@ -135,12 +146,27 @@ impl Sites {
     /// `bytes` were allocated.
     #[inline]
     pub fn allocate(&mut self, site: u32, bytes: u64) {
-        self.note(Change {
-            site,
-            count: 1,
-            allocated: 1,
-            bytes,
-        });
+        let Ok(bytes) = u32::try_from(bytes) else {
+            return self.note(Change {
+                site,
+                count: 1,
+                allocated: 1,
+                bytes,
+            });
+        };
+        self.entries.allocated.push(Allocated { site, bytes });
+        self.hand_over_many(self.entries.allocated.len());
+    }
+
+    /// An allocation of `bytes` that lived so long (in nanoseconds) is freed.
+    #[inline(always)]
+    pub fn end(&mut self, site: u32, bytes: u64, ns: i64) {
+        let Ok(bytes) = u32::try_from(bytes) else {
+            self.lived(site, ns);
+            return self.free(site, bytes, 1);
+        };
+        self.entries.freed.push(Freed { site, bytes, ns });
+        self.hand_over_many(self.entries.freed.len());
     }
 
     /// `bytes` were freed; `count` is 0 if a part of the allocation is left.
@@ -167,11 +193,13 @@ impl Sites {
     #[inline]
     fn note(&mut self, change: Change) {
         self.entries.changes.push(change);
-        let together = match &self.keeper {
-            None => TOGETHER,
-            Some(_) => HANDED_OVER,
-        };
-        if self.entries.changes.len() >= together || self.is_prompt {
+        self.hand_over_many(self.entries.changes.len());
+    }
+
+    /// Hands over if so many entries of one kind are enough.
+    #[inline]
+    fn hand_over_many(&mut self, waiting: usize) {
+        if waiting >= self.together {
             self.hand_over();
         }
     }

@@ -24,7 +24,7 @@ impl Table {
     }
 
     /// Puts a block in; what had its hash is returned.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, slot: Slot) -> Option<Slot> {
         if self.len >= self.limit {
             self.grow();
@@ -38,13 +38,15 @@ impl Table {
                 self.len += 1;
                 None
             }
-            _ => self.insert_further(home, slot),
+            _ => self.insert_further(home, slot[0], slot[1], slot[2]),
         }
     }
 
-    /// Puts in what may stand behind its home.
+    /// Puts in what may stand behind its home. The slot comes word by word: its address taken, it would have to be in
+    /// memory, and every block would go through there, written in words and read in pairs of them, for which the processor waits.
     #[cold]
-    fn insert_further(&mut self, home: usize, slot: Slot) -> Option<Slot> {
+    fn insert_further(&mut self, home: usize, hash: u64, born: u64, rest: u64) -> Option<Slot> {
+        let slot = [hash, born, rest];
         if let Some((index, at)) = self.find(slot[0]) {
             return Some(self.chunks[index].replace(at, slot));
         }
@@ -68,7 +70,7 @@ impl Table {
     }
 
     /// Takes the block of a hash out.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, hash: u64) -> Option<Slot> {
         let (index, at) = self.find(hash)?;
         self.len -= 1;
@@ -87,7 +89,7 @@ impl Table {
     }
 
     /// The chunk of a hash, and its place there.
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64) -> Option<(usize, usize)> {
         let mut index = home(hash, self.chunks.len());
         for _ in 0..self.chunks.len() {
@@ -110,11 +112,15 @@ impl Table {
             .flat_map(Chunk::iter)
     }
 
-    /// Asks for the chunk where a hash most probably stands.
+    /// Asks for the chunks where hashes most probably stand.
     #[inline]
-    pub fn prefetch(&self, hash: u64) {
-        if let Some(chunk) = self.chunks.get(home(hash, self.chunks.len())) {
-            chunk.prefetch();
+    pub fn prefetch(&self, hashes: impl Iterator<Item = u64>) {
+        // Once for all: behind each hint the compiler would look again where they are.
+        let chunks = &self.chunks[..];
+        for hash in hashes {
+            if let Some(chunk) = chunks.get(home(hash, chunks.len())) {
+                chunk.prefetch();
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The books of the sites: their figures, lifetimes and timelines, from entries that many events make
 //! together. One entry at a time, each would wait for memory.
 
-use super::lifetimes::Lifetimes;
+use super::lifetimes::{Lifetimes, lifetime_bin};
 use super::timeline::Timeline;
 use super::{Figures, Site};
 use crate::replay::prefetch::prefetch;
@@ -9,7 +9,22 @@ use crate::replay::prefetch::prefetch;
 /// Entries that are booked together: what they touch fits into the first cache.
 const TOGETHER: usize = 128;
 
-/// A change of a site's figures.
+/// An allocation of less than 4 GiB.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocated {
+    pub site: u32,
+    pub bytes: u32,
+}
+
+/// The end of such an allocation, which lived so long: nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Freed {
+    pub site: u32,
+    pub bytes: u32,
+    pub ns: i64,
+}
+
+/// Any other change of a site's figures.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
     pub site: u32,
@@ -21,7 +36,7 @@ pub struct Change {
     pub bytes: u64,
 }
 
-/// The end of an allocation, by the bin of its lifetime.
+/// Any other end of an allocation, by the bin of its lifetime.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     pub site: u32,
@@ -35,6 +50,8 @@ pub struct End {
 pub struct Entries {
     /// The sites met first, in order of their numbers.
     pub sites: Vec<Site>,
+    pub allocated: Vec<Allocated>,
+    pub freed: Vec<Freed>,
     pub changes: Vec<Change>,
     pub ends: Vec<End>,
     /// The trace's clock is here then, behind the timeline's present bucket.
@@ -55,6 +72,14 @@ impl Books {
         self.sites.append(&mut entries.sites);
         self.lifetimes
             .resize_with(self.sites.len(), Lifetimes::default);
+        for allocated in entries.allocated.chunks(TOGETHER) {
+            self.allocate(allocated);
+        }
+        entries.allocated.clear();
+        for freed in entries.freed.chunks(TOGETHER) {
+            self.free(freed);
+        }
+        entries.freed.clear();
         for changes in entries.changes.chunks(TOGETHER) {
             self.change(changes);
         }
@@ -68,24 +93,65 @@ impl Books {
         }
     }
 
+    fn allocate(&mut self, allocated: &[Allocated]) {
+        for one in allocated {
+            self.prefetch(one.site);
+        }
+        for one in allocated {
+            let (site, bytes) = (self.touch(one.site), u64::from(one.bytes));
+            site.bytes = site.bytes.wrapping_add(bytes);
+            site.count = site.count.wrapping_add(1);
+            site.total_bytes = site.total_bytes.wrapping_add(bytes);
+            site.total_count += 1;
+        }
+    }
+
+    fn free(&mut self, freed: &[Freed]) {
+        for one in freed {
+            self.prefetch(one.site);
+            prefetch(&self.lifetimes[one.site as usize]);
+        }
+        for one in freed {
+            self.lifetimes[one.site as usize].prefetch(lifetime_bin(one.ns));
+        }
+        for one in freed {
+            let site = self.touch(one.site);
+            site.bytes = site.bytes.wrapping_sub(u64::from(one.bytes));
+            site.count = site.count.wrapping_sub(1);
+            self.lifetimes[one.site as usize].add(lifetime_bin(one.ns));
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, site: u32) {
+        if let Some(site) = self.sites.get(site as usize) {
+            prefetch(site);
+        }
+    }
+
+    /// A site whose figures change.
+    #[inline]
+    fn touch(&mut self, number: u32) -> &mut Site {
+        let site = &mut self.sites[number as usize];
+        if !site.touched {
+            site.touched = true;
+            self.timeline.touch(number);
+        }
+        site
+    }
+
     fn change(&mut self, changes: &[Change]) {
         for change in changes {
-            if let Some(site) = self.sites.get(change.site as usize) {
-                prefetch(site);
-            }
+            self.prefetch(change.site);
         }
         for change in changes {
-            let site = &mut self.sites[change.site as usize];
+            let site = self.touch(change.site);
             // Without a branch: which of them it is, no processor could guess.
             let allocated = u64::from(change.allocated);
             site.bytes = site.bytes.wrapping_add(change.bytes);
             site.count = site.count.wrapping_add_signed(i64::from(change.count));
             site.total_bytes = site.total_bytes.wrapping_add(allocated * change.bytes);
             site.total_count += allocated;
-            if !site.touched {
-                site.touched = true;
-                self.timeline.touch(change.site);
-            }
         }
     }
 
@@ -107,15 +173,11 @@ impl Books {
 
     /// A site's figures are these estimates now.
     pub fn set(&mut self, number: u32, estimated: Figures) {
-        let site = &mut self.sites[number as usize];
+        let site = self.touch(number);
         site.bytes = estimated.bytes;
         site.count = estimated.count;
         site.total_bytes = estimated.total_bytes;
         site.total_count = estimated.total_count;
-        if !site.touched {
-            site.touched = true;
-            self.timeline.touch(number);
-        }
     }
 
     /// Ends the timelines at `now` (nanoseconds of the trace's clock).

@@ -4,6 +4,9 @@ use memleak_trace::{Op, StackId};
 
 use crate::replay::prefetch::prefetch;
 
+/// So many bytes are in the cache without being asked for.
+const CACHED: usize = 256 << 10;
+
 const NONE: u32 = u32::MAX;
 
 /// What tells a site from the others of its stack: finding it touches one cache line.
@@ -65,11 +68,17 @@ impl SiteIndex {
         (site, true)
     }
 
-    /// Asks the processor to load what finds the site of a stack (its number as the batch has it).
+    /// Asks the processor to load what finds the sites of stacks (their numbers as the batch has them).
     #[inline]
-    pub fn prefetch(&self, stack: i32) {
-        if let Some(known) = self.newest.get(stack.wrapping_add(1) as usize) {
-            prefetch(known);
+    pub fn prefetch(&self, stacks: &[i32]) {
+        let newest = &self.newest[..];
+        if size_of_val(newest) < CACHED {
+            return;
+        }
+        for stack in stacks {
+            if let Some(known) = newest.get(stack.wrapping_add(1) as usize) {
+                prefetch(known);
+            }
         }
     }
 }
