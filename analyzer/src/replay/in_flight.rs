@@ -96,10 +96,12 @@ impl InFlight {
         self.unmapped.insert(tid, unmapped);
     }
 
-    /// Whether some thread's previous event unmapped something.
+    /// The thread goes on: what its previous event unmapped did not fail.
     #[inline]
-    pub fn has_unmapped(&self) -> bool {
-        !self.unmapped.is_empty()
+    pub fn forget_unmapped(&mut self, tid: i32) {
+        if !self.unmapped.is_empty() {
+            self.unmapped.remove(&tid);
+        }
     }
 
     /// What the thread's previous event unmapped; forgotten with the call, as only the very next

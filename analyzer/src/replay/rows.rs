@@ -27,6 +27,7 @@ struct Columns<'a> {
     ops: &'a [Op],
     ts: &'a [i64],
     pids: &'a [i32],
+    tids: &'a [i32],
     spaces: &'a [i32],
     addrs: &'a [u64],
     sizes: &'a [u64],
@@ -40,6 +41,7 @@ impl<'a> Columns<'a> {
             ops: batch.ops.get(rows.clone())?,
             ts: batch.ts.get(rows.clone())?,
             pids: batch.pids.get(rows.clone())?,
+            tids: batch.tids.get(rows.clone())?,
             spaces: batch.spaces.get(rows.clone())?,
             addrs: batch.addrs.get(rows.clone())?,
             sizes: batch.sizes.get(rows.clone())?,
@@ -74,17 +76,17 @@ impl<O: Observer> Replay<O> {
                 self.prefetch(batch, rows.start + at + PREFETCH_ROWS);
             }
             let op = columns.ops[at];
-            if self.threads.has_unmapped() {
+            let (allocates, frees) = (ALLOCATES.contains(op), FREES.contains(op));
+            if !allocates && !frees {
                 self.other_row(batch, rows.start + at);
-            } else if ALLOCATES.contains(op) {
-                self.begin(columns.ts[at], op, Domain::Heap);
+                continue;
+            }
+            self.begin(columns.ts[at], op, Domain::Heap);
+            self.threads.forget_unmapped(columns.tids[at]);
+            if allocates {
                 let stack = columns.stack_ids[at];
                 let stack = (stack != Batch::NO_STACK).then_some(StackId(stack));
-                let tid = if self.by_thread {
-                    batch.tids[rows.start + at]
-                } else {
-                    0
-                };
+                let tid = if self.by_thread { columns.tids[at] } else { 0 };
                 let site = self.sites.find(stack, op, columns.pids[at], tid);
                 self.allocate(Block {
                     addr: columns.addrs[at],
@@ -93,11 +95,8 @@ impl<O: Observer> Replay<O> {
                     space: columns.spaces[at],
                     site,
                 });
-            } else if FREES.contains(op) {
-                self.begin(columns.ts[at], op, Domain::Heap);
-                self.free(columns.spaces[at], columns.addrs[at]);
             } else {
-                self.other_row(batch, rows.start + at);
+                self.free(columns.spaces[at], columns.addrs[at]);
             }
         }
         self.sites.settle();
