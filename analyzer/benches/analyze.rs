@@ -13,14 +13,12 @@ use memleak_analyze::report::{self, Selection};
 use memleak_analyze::series::Series;
 use memleak_trace::TraceReader;
 use memleak_trace::columns::EVENT_COLUMNS;
+use memleak_trace::reader::BATCH_ROWS;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// Turns; the best of each counts, because others use the machine too.
 const TURNS: usize = 3;
-
-/// As many rows as our reader decodes at once.
-const BATCH_ROWS: usize = 1 << 14;
 
 fn main() -> anyhow::Result<()> {
     let traces = std::env::args()

@@ -31,7 +31,7 @@ impl DecodeError {
 
 /// The columns of events of some rows.
 #[derive(Debug)]
-pub(crate) struct Rows {
+pub(crate) struct Decoded {
     /// Still without notes and details.
     pub batch: Batch,
     /// The rows at which descriptions stand.
@@ -40,15 +40,15 @@ pub(crate) struct Rows {
     pub has_details: bool,
 }
 
-impl Rows {
+impl Decoded {
     /// `batch`, whose operations are all among `ops`.
-    pub(crate) fn new(batch: Batch, mut ops: impl Iterator<Item = Op> + Clone) -> Rows {
+    pub(crate) fn new(batch: Batch, mut ops: impl Iterator<Item = Op> + Clone) -> Decoded {
         let describes = ops.clone().any(|op| !op.is_event());
         let described = match describes {
             true => described_in(&batch.ops),
             false => Vec::new(),
         };
-        Rows {
+        Decoded {
             batch,
             described,
             has_details: ops.any(has_detail),
@@ -64,7 +64,7 @@ fn described_in(ops: &[Op]) -> Vec<usize> {
 }
 
 /// The event columns as a batch.
-pub(crate) fn events(columns: &RecordBatch) -> Result<Rows, DecodeError> {
+pub(crate) fn events(columns: &RecordBatch) -> Result<Decoded, DecodeError> {
     let (ops, known) = ops(columns)?;
     let mut batch = Batch {
         ops,
@@ -82,7 +82,7 @@ pub(crate) fn events(columns: &RecordBatch) -> Result<Rows, DecodeError> {
         details: Vec::new(),
     };
     batch.stacks = stacks(columns, &batch.stack_ids)?;
-    Ok(Rows::new(batch, known.into_iter().flatten()))
+    Ok(Decoded::new(batch, known.into_iter().flatten()))
 }
 
 /// The rows at which descriptions stand.

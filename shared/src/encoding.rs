@@ -4,18 +4,7 @@
 //! encoders take a value at a time through an interner; columns that hardly ever change, of which a
 //! trace has many, cost as much there as addresses do.
 
-/// Appends a number in base 128, low bits first.
-fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
-fn zigzag(number: i64) -> u64 {
-    ((number << 1) ^ (number >> 63)) as u64
-}
+use crate::varint::{put_varint, zigzag};
 
 /// Bits that numbers up to `largest` need.
 pub(crate) fn bit_width(largest: u64) -> u32 {

@@ -8,6 +8,7 @@
 //! because it is damaged, is [`Unusual`], and the crate reads on from there.
 
 mod codes;
+mod column;
 mod deltas;
 mod numbers;
 mod page_header;
@@ -20,11 +21,12 @@ use parquet::file::metadata::RowGroupMetaData;
 use zstd::bulk::Decompressor;
 
 use crate::batch::Batch;
-use crate::decode::Rows;
+use crate::decode::Decoded;
 use crate::group::GroupBytes;
 use crate::op::Op;
 
 use codes::Codes;
+use column::Column;
 use deltas::Times;
 use numbers::{Numbers, StackIds};
 use pages::Pages;
@@ -70,32 +72,37 @@ impl EventPages {
 
     /// The next `rows` rows, in the memory of `batch`. After what is unusual nothing more can be read here: the columns
     /// stand at different rows.
-    pub(crate) fn next_rows(&mut self, rows: usize, mut batch: Batch) -> Result<Rows> {
+    pub(crate) fn next_rows(&mut self, rows: usize, mut batch: Batch) -> Result<Decoded> {
         let decompressor = &mut self.decompressor;
-        batch.ops.resize(rows, Op::Open);
-        self.op.fill(&mut batch.ops, decompressor)?;
-        batch.ts.resize(rows, 0);
-        self.ts.fill(&mut batch.ts, decompressor)?;
-        for (column, values) in [
-            (&mut self.pid, &mut batch.pids),
-            (&mut self.tid, &mut batch.tids),
-            (&mut self.space, &mut batch.spaces),
-        ] {
-            values.resize(rows, 0);
-            column.fill(values, decompressor)?;
-        }
-        for (column, values) in [
-            (&mut self.addr, &mut batch.addrs),
-            (&mut self.size, &mut batch.sizes),
-        ] {
-            values.resize(rows, 0);
-            column.fill(values, decompressor)?;
-        }
-        batch.stack_ids.resize(rows, 0);
-        self.stack_id.fill(&mut batch.stack_ids, decompressor)?;
+        fill(&mut self.op, &mut batch.ops, rows, Op::Open, decompressor)?;
+        fill(&mut self.ts, &mut batch.ts, rows, 0, decompressor)?;
+        fill(&mut self.pid, &mut batch.pids, rows, 0, decompressor)?;
+        fill(&mut self.tid, &mut batch.tids, rows, 0, decompressor)?;
+        fill(&mut self.space, &mut batch.spaces, rows, 0, decompressor)?;
+        fill(&mut self.addr, &mut batch.addrs, rows, 0, decompressor)?;
+        fill(&mut self.size, &mut batch.sizes, rows, 0, decompressor)?;
+        fill(
+            &mut self.stack_id,
+            &mut batch.stack_ids,
+            rows,
+            0,
+            decompressor,
+        )?;
         batch.stacks = self.stacks.take(&batch.stack_ids, decompressor)?;
         batch.notes.clear();
         batch.details.clear();
-        Ok(Rows::new(batch, self.op.values().iter().copied()))
+        Ok(Decoded::new(batch, self.op.values().iter().copied()))
     }
+}
+
+/// Makes `values` the next `rows` rows of a column; `any` is a value to begin with.
+fn fill<T: Copy>(
+    column: &mut impl Column<T>,
+    values: &mut Vec<T>,
+    rows: usize,
+    any: T,
+    decompressor: &mut Decompressor<'_>,
+) -> Result<()> {
+    values.resize(rows, any);
+    column.fill(values, decompressor)
 }

@@ -48,6 +48,7 @@ pub mod times;
 pub mod totals;
 mod trace_file;
 mod trailer;
+mod varint;
 pub mod wall;
 pub mod writer;
 

@@ -16,7 +16,7 @@ use parquet::arrow::arrow_reader::{
 
 use crate::batch::Batch;
 use crate::columns::{DESCRIPTION_COLUMNS, DETAIL_COLUMNS, EVENT_COLUMNS};
-use crate::decode::{self, DecodeError, Rows};
+use crate::decode::{self, DecodeError, Decoded};
 use crate::error::TraceError;
 use crate::event_pages::{EventPages, Unusual};
 use crate::group::{Group, GroupBytes};
@@ -27,7 +27,7 @@ use crate::row_group::PAGE_ROWS;
 use crate::totals::Totals;
 
 /// Rows of a batch, at most: columns of this length stay in the processor's cache.
-const BATCH_ROWS: usize = 1 << 14;
+pub const BATCH_ROWS: usize = 1 << 14;
 
 /// Descriptions are read for so many rows at a time: a page of ours, which would be decompressed for each batch in it.
 const DESCRIBED_AHEAD: usize = PAGE_ROWS;
@@ -275,14 +275,14 @@ impl OpenGroup {
     }
 
     fn next_batch(&mut self, spare: Batch) -> Result<Option<Batch>, DecodeError> {
-        let Some(rows) = self.next_events(spare)? else {
+        let Some(decoded) = self.next_events(spare)? else {
             return Ok(None);
         };
-        let Rows {
+        let Decoded {
             mut batch,
             described,
             has_details,
-        } = rows;
+        } = decoded;
         if !described.is_empty() {
             let descriptions = self.next_descriptions(&described)?;
             decode::notes(&mut batch, &described, &descriptions)?;
@@ -295,7 +295,7 @@ impl OpenGroup {
     }
 
     /// The next rows, in the memory of `spare`.
-    fn next_events(&mut self, spare: Batch) -> Result<Option<Rows>, DecodeError> {
+    fn next_events(&mut self, spare: Batch) -> Result<Option<Decoded>, DecodeError> {
         if let Events::Usual(events) = &mut self.events {
             let rows = BATCH_ROWS.min(self.rows - self.position);
             if rows == 0 {

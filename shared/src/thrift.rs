@@ -3,6 +3,8 @@
 //!
 //! <https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>
 
+use crate::varint::{put_varint, take_varint, unzigzag};
+
 /// `FileMetaData` taken apart at its fields `num_rows` (3) and `row_groups` (4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileMetaData<'a> {
@@ -74,14 +76,6 @@ impl<'a> FileMetaData<'a> {
     }
 }
 
-fn put_varint(mut number: u64, out: &mut Vec<u8>) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
-}
-
 /// A place in encoded bytes; each method returns `None` where they end too early.
 pub(crate) struct Cursor<'a> {
     bytes: &'a [u8],
@@ -110,21 +104,12 @@ impl<'a> Cursor<'a> {
     }
 
     fn varint(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(number);
-            }
-        }
-        None
+        take_varint(self.bytes, &mut self.at)
     }
 
     /// A number that is not negative.
     pub(crate) fn number(&mut self) -> Option<u64> {
-        let zigzag = self.varint()?;
-        (zigzag & 1 == 0).then_some(zigzag >> 1)
+        u64::try_from(unzigzag(self.varint()?)).ok()
     }
 
     /// Takes the end of a struct, if this is where it ends.

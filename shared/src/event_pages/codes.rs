@@ -1,11 +1,11 @@
 //! Columns of few distinct values: each row has the number of its value in a dictionary.
 
-use bytes::Bytes;
 use parquet::basic::{Encoding, Type};
 use zstd::bulk::Decompressor;
 
+use super::column::Column;
 use super::pages::{DataPage, Pages};
-use super::runs::Runs;
+use super::runs::{Piece, Runs};
 use super::{Result, Unusual};
 use crate::op::Op;
 use crate::stack::StackEnd;
@@ -110,50 +110,47 @@ impl<T: Plain> Codes<T> {
         Ok(Codes {
             pages: pages.expect(T::KIND, 0, 0)?,
             dictionary: Dictionary::new(),
-            codes: Runs::new(Bytes::new(), 0)?,
+            codes: Runs::none(),
             left: 0,
         })
-    }
-
-    /// Fills `out` with the values of the next rows.
-    pub(super) fn fill(
-        &mut self,
-        mut out: &mut [T],
-        decompressor: &mut Decompressor<'_>,
-    ) -> Result<()> {
-        while !out.is_empty() {
-            if self.left == 0 {
-                let page = self.pages.next(decompressor)?;
-                self.dictionary.load(&mut self.pages)?;
-                self.codes = codes_of(&page)?;
-                self.left = page.count;
-                continue;
-            }
-            let (now, later) = out.split_at_mut(self.left.min(out.len()));
-            self.left -= now.len();
-            let to = std::cell::Cell::from_mut(now).as_slice_of_cells();
-            let dictionary = &self.dictionary;
-            self.codes.read(
-                to.len(),
-                |at, count, code| {
-                    let value = dictionary.value(code)?;
-                    to[at..at + count].iter().for_each(|to| to.set(value));
-                    Ok(())
-                },
-                |at, codes| {
-                    for (to, code) in to[at..].iter().zip(codes) {
-                        to.set(dictionary.value(*code)?);
-                    }
-                    Ok(())
-                },
-            )?;
-            out = later;
-        }
-        Ok(())
     }
 
     /// Every value that the rows so far may have.
     pub(super) fn values(&self) -> &[T] {
         self.dictionary.values()
+    }
+}
+
+impl<T: Plain> Column<T> for Codes<T> {
+    fn left(&self) -> usize {
+        self.left
+    }
+
+    fn advance(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
+        let page = self.pages.next(decompressor)?;
+        self.dictionary.load(&mut self.pages)?;
+        self.codes = codes_of(&page)?;
+        self.left = page.count;
+        Ok(())
+    }
+
+    fn take(&mut self, out: &mut [T]) -> Result<()> {
+        self.left -= out.len();
+        let (mut next, dictionary) = (0, &self.dictionary);
+        self.codes.read(out.len(), |piece| {
+            match piece {
+                Piece::Same(code, count) => {
+                    out[next..next + count].fill(dictionary.value(code)?);
+                    next += count;
+                }
+                Piece::Each(codes) => {
+                    for (value, code) in out[next..].iter_mut().zip(codes) {
+                        *value = dictionary.value(*code)?;
+                    }
+                    next += codes.len();
+                }
+            }
+            Ok(())
+        })
     }
 }

@@ -4,10 +4,12 @@ use bytes::Bytes;
 use parquet::basic::{Encoding, Type};
 use zstd::bulk::Decompressor;
 
+use super::column::Column;
 use super::pages::Pages;
-use super::runs::{load, take_varint};
+use super::runs::load;
 use super::{Result, Unusual};
 use crate::encoding::{BLOCK, MINIBLOCK};
+use crate::varint::{take_varint, unzigzag};
 
 /// A difference of more bits may lie in nine bytes. None of ours does: that would be four years.
 const MOST_BITS: u8 = 57;
@@ -19,7 +21,7 @@ pub(super) struct Times {
     /// Where the next block of differences begins.
     at: usize,
     /// Values of the page whose blocks are still to be read.
-    left: usize,
+    left_in_page: usize,
     /// The last value read.
     last: i64,
     /// Values that were read and not handed over: those of a block from `next` on.
@@ -34,7 +36,7 @@ impl Times {
             pages: pages.expect(Type::INT64, 0, 0)?,
             bytes: Bytes::new(),
             at: 0,
-            left: 0,
+            left_in_page: 0,
             last: 0,
             block: [0; BLOCK],
             next: 0,
@@ -42,54 +44,31 @@ impl Times {
         })
     }
 
-    /// Fills `out` with the times of the next rows.
-    pub(super) fn fill(
-        &mut self,
-        mut out: &mut [i64],
-        decompressor: &mut Decompressor<'_>,
-    ) -> Result<()> {
-        while !out.is_empty() {
-            let ready = &self.block[self.next..self.end];
-            if ready.is_empty() {
-                match self.left {
-                    0 => self.next_page(decompressor)?,
-                    _ => self.next_block()?,
-                }
-                continue;
-            }
-            let (now, later) = out.split_at_mut(ready.len().min(out.len()));
-            now.copy_from_slice(&ready[..now.len()]);
-            self.next += now.len();
-            out = later;
-        }
-        Ok(())
-    }
-
     /// Begins a page, of which the first value stands alone.
     fn next_page(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
         let page = self.pages.next(decompressor)?;
         self.bytes = page.bytes;
         self.at = 0;
-        let mut number = || take_varint(&self.bytes, &mut self.at);
+        let mut number = || take_varint(&self.bytes, &mut self.at).ok_or(Unusual);
         let layout = (number()?, number()?, number()?);
         let usual = (BLOCK as u64, (BLOCK / MINIBLOCK) as u64, page.count as u64);
         if layout != usual || page.encoding != Encoding::DELTA_BINARY_PACKED || page.count == 0 {
             return Err(Unusual);
         }
-        self.last = zigzag(number()?);
-        self.left = page.count - 1;
+        self.last = unzigzag(number()?);
+        self.left_in_page = page.count - 1;
         self.block[0] = self.last;
         (self.next, self.end) = (0, 1);
         Ok(())
     }
 
     fn next_block(&mut self) -> Result<()> {
-        let least = zigzag(take_varint(&self.bytes, &mut self.at)?);
+        let least = unzigzag(take_varint(&self.bytes, &mut self.at).ok_or(Unusual)?);
         let rest = self.bytes.get(self.at..).ok_or(Unusual)?;
         let (widths, mut packed) = rest
             .split_first_chunk::<{ BLOCK / MINIBLOCK }>()
             .ok_or(Unusual)?;
-        let count = self.left.min(BLOCK);
+        let count = self.left_in_page.min(BLOCK);
         let mut last = self.last;
         // Parts that no value needs are not there.
         for (values, width) in self.block[..count].chunks_mut(MINIBLOCK).zip(widths) {
@@ -108,12 +87,27 @@ impl Times {
         }
         self.at = self.bytes.len() - packed.len();
         self.last = last;
-        self.left -= count;
+        self.left_in_page -= count;
         (self.next, self.end) = (0, count);
         Ok(())
     }
 }
 
-fn zigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
+impl Column<i64> for Times {
+    fn left(&self) -> usize {
+        self.end - self.next
+    }
+
+    fn advance(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
+        match self.left_in_page {
+            0 => self.next_page(decompressor),
+            _ => self.next_block(),
+        }
+    }
+
+    fn take(&mut self, out: &mut [i64]) -> Result<()> {
+        out.copy_from_slice(&self.block[self.next..][..out.len()]);
+        self.next += out.len();
+        Ok(())
+    }
 }

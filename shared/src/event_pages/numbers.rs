@@ -3,8 +3,9 @@
 use parquet::basic::{Encoding, Type};
 use zstd::bulk::Decompressor;
 
+use super::column::Column;
 use super::pages::Pages;
-use super::runs::Runs;
+use super::runs::{Piece, Runs};
 use super::streams::Streams;
 use super::{Result, Unusual};
 use crate::batch::Batch;
@@ -22,28 +23,24 @@ impl Numbers {
             streams: Streams::default(),
         })
     }
+}
 
-    /// Fills `out` with the numbers of the next rows.
-    pub(super) fn fill(
-        &mut self,
-        mut out: &mut [u64],
-        decompressor: &mut Decompressor<'_>,
-    ) -> Result<()> {
-        while !out.is_empty() {
-            if self.streams.left() == 0 {
-                let page = self.pages.next(decompressor)?;
-                self.streams = Streams::new(page.bytes, 8)?;
-                if page.encoding != Encoding::BYTE_STREAM_SPLIT || self.streams.left() != page.count
-                {
-                    return Err(Unusual);
-                }
-                continue;
-            }
-            let (now, later) = out.split_at_mut(self.streams.left().min(out.len()));
-            self.streams.fill(now)?;
-            out = later;
+impl Column<u64> for Numbers {
+    fn left(&self) -> usize {
+        self.streams.left()
+    }
+
+    fn advance(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
+        let page = self.pages.next(decompressor)?;
+        self.streams = Streams::new(page.bytes, 8)?;
+        match page.encoding == Encoding::BYTE_STREAM_SPLIT && self.left() == page.count {
+            true => Ok(()),
+            false => Err(Unusual),
         }
-        Ok(())
+    }
+
+    fn take(&mut self, out: &mut [u64]) -> Result<()> {
+        self.streams.fill(out)
     }
 }
 
@@ -64,56 +61,43 @@ impl StackIds {
     pub(super) fn new(pages: Pages) -> Result<StackIds> {
         Ok(StackIds {
             pages: pages.expect(Type::INT32, 1, 0)?,
-            levels: Runs::new(Default::default(), 1)?,
+            levels: Runs::none(),
             left: 0,
             streams: Streams::default(),
             present: Vec::new(),
             numbers: Vec::new(),
         })
     }
+}
 
-    /// Fills `out` with the numbers of the next rows, [`Batch::NO_STACK`] where there is none.
-    pub(super) fn fill(
-        &mut self,
-        mut out: &mut [i32],
-        decompressor: &mut Decompressor<'_>,
-    ) -> Result<()> {
-        while !out.is_empty() {
-            if self.left == 0 {
-                let mut page = self.pages.next(decompressor)?;
-                if page.encoding != Encoding::BYTE_STREAM_SPLIT {
-                    return Err(Unusual);
-                }
-                self.levels = Runs::new(page.take_levels()?, 1)?;
-                self.streams = Streams::new(page.bytes, 4)?;
-                self.left = page.count;
-                continue;
-            }
-            let (now, later) = out.split_at_mut(self.left.min(out.len()));
-            self.fill_from_page(now)?;
-            self.left -= now.len();
-            out = later;
+/// [`Batch::NO_STACK`] where a row has no number.
+impl Column<i32> for StackIds {
+    fn left(&self) -> usize {
+        self.left
+    }
+
+    fn advance(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
+        let mut page = self.pages.next(decompressor)?;
+        if page.encoding != Encoding::BYTE_STREAM_SPLIT {
+            return Err(Unusual);
         }
+        self.levels = Runs::new(page.take_levels()?, 1)?;
+        self.streams = Streams::new(page.bytes, 4)?;
+        self.left = page.count;
         Ok(())
     }
 
-    fn fill_from_page(&mut self, out: &mut [i32]) -> Result<()> {
-        self.present.clear();
-        let present = std::cell::RefCell::new(&mut self.present);
-        self.levels.read(
-            out.len(),
-            |_, count, level| {
-                let mut present = present.borrow_mut();
-                let length = present.len() + count;
-                present.resize(length, level as u8);
-                Ok(())
-            },
-            |_, levels| {
-                let levels = levels.iter().map(|level| *level as u8);
-                present.borrow_mut().extend(levels);
-                Ok(())
-            },
-        )?;
+    fn take(&mut self, out: &mut [i32]) -> Result<()> {
+        self.left -= out.len();
+        let present = &mut self.present;
+        present.clear();
+        self.levels.read(out.len(), |piece| {
+            match piece {
+                Piece::Same(level, count) => present.resize(present.len() + count, level as u8),
+                Piece::Each(levels) => present.extend(levels.iter().map(|level| *level as u8)),
+            }
+            Ok(())
+        })?;
         let count = self
             .present
             .iter()

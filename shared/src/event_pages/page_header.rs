@@ -27,13 +27,12 @@ pub(super) struct PageHeader {
 const DATA: u64 = 0;
 const DICTIONARY: u64 = 2;
 
-/// Numbers of the encodings that pages of ours have.
-const RUNS: u64 = 3;
-const ENCODINGS: [(u64, Encoding); 4] = [
-    (0, Encoding::PLAIN),
-    (5, Encoding::DELTA_BINARY_PACKED),
-    (8, Encoding::RLE_DICTIONARY),
-    (9, Encoding::BYTE_STREAM_SPLIT),
+/// The encodings of values that pages of ours have.
+const ENCODINGS: [Encoding; 4] = [
+    Encoding::PLAIN,
+    Encoding::DELTA_BINARY_PACKED,
+    Encoding::RLE_DICTIONARY,
+    Encoding::BYTE_STREAM_SPLIT,
 ];
 
 impl PageHeader {
@@ -76,14 +75,15 @@ impl PageHeader {
 
     /// The encoding of a data page's values.
     pub(super) fn encoding(&self) -> Result<Encoding> {
-        let mut known = ENCODINGS.iter();
-        let found = known.find(|(number, _)| *number == self.encoding);
-        found.map(|(_, encoding)| *encoding).ok_or(Unusual)
+        let mut known = ENCODINGS.into_iter();
+        known
+            .find(|encoding| *encoding as u64 == self.encoding)
+            .ok_or(Unusual)
     }
 
     /// Whether a data page's levels are run lengths and packed bits.
     pub(super) fn levels_are_runs(&self) -> bool {
-        (self.definition_encoding, self.repetition_encoding) == (RUNS, RUNS)
+        [self.definition_encoding, self.repetition_encoding] == [Encoding::RLE as u64; 2]
     }
 
     pub(super) fn is_data(&self) -> bool {

@@ -69,14 +69,6 @@ impl Pages {
         }
     }
 
-    pub(super) fn max_definition(&self) -> i16 {
-        self.max_definition
-    }
-
-    pub(super) fn max_repetition(&self) -> i16 {
-        self.max_repetition
-    }
-
     /// The next data page.
     pub(super) fn next(&mut self, decompressor: &mut Decompressor<'_>) -> Result<DataPage> {
         loop {

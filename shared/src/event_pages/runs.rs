@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Result, Unusual};
+use crate::varint::take_varint;
 
 /// Values packed together.
 const GROUP: usize = 8;
@@ -14,6 +15,15 @@ enum Run {
     Same { value: u32, count: usize },
     /// So many packed values from this bit on.
     Packed { bit: usize, count: usize },
+}
+
+/// Some values, as they are handed over.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Piece<'a> {
+    /// So many times the same.
+    Same(u32, usize),
+    /// Eight or fewer.
+    Each(&'a [u32]),
 }
 
 /// A hybrid, read from its begin on.
@@ -38,13 +48,18 @@ impl Runs {
         }
     }
 
+    /// No values.
+    pub(super) fn none() -> Runs {
+        Runs::of(0, 0)
+    }
+
     /// Values of `width` bits each.
     pub(super) fn new(bytes: Bytes, width: u32) -> Result<Runs> {
         match width <= u32::BITS {
             true => Ok(Runs {
                 bytes,
                 width,
-                ..Runs::of(0, 0)
+                ..Runs::none()
             }),
             false => Err(Unusual),
         }
@@ -65,26 +80,24 @@ impl Runs {
         }
     }
 
-    /// Hands over the next `count` values, in pieces and with where each piece begins: `same` gets values that are all the
-    /// same, `packed` eight or fewer.
+    /// Hands over the next `count` values in pieces.
     pub(super) fn read(
         &mut self,
         count: usize,
-        mut same: impl FnMut(usize, usize, u32) -> Result<()>,
-        mut packed: impl FnMut(usize, &[u32]) -> Result<()>,
+        mut take: impl FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
         while done < count {
             let (taken, rest) = match self.run()? {
                 Run::Same { value, count: left } => {
                     let taken = left.min(count - done);
-                    same(done, taken, value)?;
+                    take(Piece::Same(value, taken))?;
                     let count = left - taken;
                     (taken, Run::Same { value, count })
                 }
                 Run::Packed { bit, count: left } => {
                     let taken = left.min(count - done);
-                    self.unpack(bit, taken, |at, values| packed(done + at, values))?;
+                    self.unpack(bit, taken, &mut take)?;
                     let bit = bit + taken * self.width as usize;
                     let count = left - taken;
                     (taken, Run::Packed { bit, count })
@@ -107,7 +120,7 @@ impl Runs {
     }
 
     fn next_run(&mut self) -> Result<()> {
-        let header = take_varint(&self.bytes, &mut self.at)?;
+        let header = take_varint(&self.bytes, &mut self.at).ok_or(Unusual)?;
         let count = usize::try_from(header >> 1).map_err(|_| Unusual)?;
         let rest = self.bytes.get(self.at..).ok_or(Unusual)?;
         let length = match header & 1 {
@@ -136,7 +149,7 @@ impl Runs {
         &self,
         bit: usize,
         count: usize,
-        mut packed: impl FnMut(usize, &[u32]) -> Result<()>,
+        mut take: impl FnMut(Piece<'_>) -> Result<()>,
     ) -> Result<()> {
         let width = self.width as usize;
         let mask = (1u64 << width) - 1;
@@ -157,7 +170,7 @@ impl Runs {
                     *value = (load(&self.bytes, bit / 8) >> (bit % 8) & mask) as u32;
                 }
             }
-            packed(done, &values[..size])?;
+            take(Piece::Each(&values[..size]))?;
             done += size;
         }
         Ok(())
@@ -178,20 +191,6 @@ pub(super) fn load(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// A number in base 128, low bits first, from `at` on, which moves behind it.
-pub(super) fn take_varint(bytes: &[u8], at: &mut usize) -> Result<u64> {
-    let mut number = 0;
-    for shift in (0..u64::BITS).step_by(7) {
-        let byte = *bytes.get(*at).ok_or(Unusual)?;
-        *at += 1;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Ok(number);
-        }
-    }
-    Err(Unusual)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,21 +198,15 @@ mod tests {
 
     /// The next codes, as one would have them.
     fn read(runs: &mut Runs, count: usize) -> Result<Vec<u32>> {
-        let codes = std::cell::RefCell::new(Vec::new());
-        runs.read(
-            count,
-            |at, count, code| {
-                assert_eq!(at, codes.borrow().len());
-                codes.borrow_mut().resize(at + count, code);
-                Ok(())
-            },
-            |at, some| {
-                assert_eq!(at, codes.borrow().len());
-                codes.borrow_mut().extend_from_slice(some);
-                Ok(())
-            },
-        )?;
-        Ok(codes.into_inner())
+        let mut codes = Vec::new();
+        runs.read(count, |piece| {
+            match piece {
+                Piece::Same(code, count) => codes.extend(std::iter::repeat_n(code, count)),
+                Piece::Each(some) => codes.extend_from_slice(some),
+            }
+            Ok(())
+        })?;
+        Ok(codes)
     }
 
     /// Runs and packed values of every width, read in pieces of any length.

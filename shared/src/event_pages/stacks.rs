@@ -1,12 +1,10 @@
 //! The frames of stacks, which stand in the first row that uses the stack: most rows have none.
 
-use bytes::Bytes;
-use parquet::basic::Type;
 use zstd::bulk::Decompressor;
 
 use super::codes::{Dictionary, Plain, codes_of};
 use super::pages::Pages;
-use super::runs::Runs;
+use super::runs::{Piece, Runs};
 use super::{Result, Unusual};
 use crate::stack::{FrameId, Stack, StackEnd, StackId};
 
@@ -20,8 +18,8 @@ impl Stacks {
     pub(super) fn new(frames: Pages, ends: Pages) -> Result<Stacks> {
         Ok(Stacks {
             // No stack, a stack without frames, a frame.
-            frames: Sparse::new(frames.expect(Type::INT64, 2, 1)?)?,
-            ends: Sparse::new(ends.expect(Type::BYTE_ARRAY, 1, 0)?)?,
+            frames: Sparse::new(frames, 2, true)?,
+            ends: Sparse::new(ends, 1, false)?,
         })
     }
 
@@ -63,7 +61,9 @@ impl Stacks {
 /// A column in which most rows have no value, so that its levels are runs.
 struct Sparse<T> {
     pages: Pages,
-    /// 1 where a list goes on, 0 where the next row begins; nothing but rows where values are not in lists.
+    /// Whether a row may have several values.
+    has_lists: bool,
+    /// 1 where a list goes on, 0 where the next row begins; nothing but rows where there are no lists.
     repetition: Runs,
     /// 0 where a row has nothing, the most where it has a value.
     definition: Runs,
@@ -75,16 +75,16 @@ struct Sparse<T> {
 }
 
 impl<T: Plain> Sparse<T> {
-    fn new(pages: Pages) -> Result<Sparse<T>> {
-        let none = || Runs::new(Bytes::new(), 0);
+    fn new(pages: Pages, most: u8, has_lists: bool) -> Result<Sparse<T>> {
         Ok(Sparse {
-            repetition: none()?,
-            definition: none()?,
-            most: u32::try_from(pages.max_definition()).map_err(|_| Unusual)?,
+            pages: pages.expect(T::KIND, i16::from(most), i16::from(has_lists))?,
+            has_lists,
+            repetition: Runs::none(),
+            definition: Runs::none(),
+            most: u32::from(most),
             left: 0,
             dictionary: Dictionary::new(),
-            codes: none()?,
-            pages,
+            codes: Runs::none(),
         })
     }
 
@@ -121,25 +121,20 @@ impl<T: Plain> Sparse<T> {
                 break;
             }
         }
-        let (codes, dictionary) = (&mut self.codes, &self.dictionary);
-        let values = std::cell::RefCell::new(values);
-        codes.read(
-            count,
-            |_, count, code| {
-                let value = dictionary.value(code)?;
-                values
-                    .borrow_mut()
-                    .extend(std::iter::repeat_n(value, count));
-                Ok(())
-            },
-            |_, codes| {
-                let mut values = values.borrow_mut();
-                for code in codes {
-                    values.push(dictionary.value(*code)?);
+        let dictionary = &self.dictionary;
+        self.codes.read(count, |piece| {
+            match piece {
+                Piece::Same(code, count) => {
+                    values.extend(std::iter::repeat_n(dictionary.value(code)?, count));
                 }
-                Ok(())
-            },
-        )
+                Piece::Each(codes) => {
+                    for code in codes {
+                        values.push(dictionary.value(*code)?);
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 
     fn take_levels(&mut self, count: usize) {
@@ -151,16 +146,16 @@ impl<T: Plain> Sparse<T> {
     fn next_page(&mut self, decompressor: &mut Decompressor<'_>) -> Result<()> {
         let mut page = self.pages.next(decompressor)?;
         self.dictionary.load(&mut self.pages)?;
-        self.repetition = match self.pages.max_repetition() {
-            0 => Runs::of(0, page.count),
-            _ => Runs::new(page.take_levels()?, 1)?,
+        self.repetition = match self.has_lists {
+            true => Runs::new(page.take_levels()?, 1)?,
+            false => Runs::of(0, page.count),
         };
         let width = crate::encoding::bit_width(u64::from(self.most));
         self.definition = Runs::new(page.take_levels()?, width)?;
         self.left = page.count;
         // A page without values is told to be plain.
         self.codes = match page.bytes.is_empty() {
-            true => Runs::new(Bytes::new(), 0)?,
+            true => Runs::none(),
             false => codes_of(&page)?,
         };
         match page.count {

@@ -6,7 +6,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::books::{Books, Entries};
 
-/// Changes handed over together: enough that handing them over costs nothing, few enough for a cache.
+/// Entries of a kind that are handed over together: enough that handing them over costs nothing, few enough for a cache.
 pub const HANDED_OVER: usize = 8192;
 /// Entries that wait; more would only take memory.
 const WAITING: usize = 4;

@@ -72,22 +72,10 @@ impl Books {
         self.sites.append(&mut entries.sites);
         self.lifetimes
             .resize_with(self.sites.len(), Lifetimes::default);
-        for allocated in entries.allocated.chunks(TOGETHER) {
-            self.allocate(allocated);
-        }
-        entries.allocated.clear();
-        for freed in entries.freed.chunks(TOGETHER) {
-            self.free(freed);
-        }
-        entries.freed.clear();
-        for changes in entries.changes.chunks(TOGETHER) {
-            self.change(changes);
-        }
-        entries.changes.clear();
-        for ends in entries.ends.chunks(TOGETHER) {
-            self.end(ends);
-        }
-        entries.ends.clear();
+        take_together(&mut entries.allocated, |some| self.allocate(some));
+        take_together(&mut entries.freed, |some| self.free(some));
+        take_together(&mut entries.changes, |some| self.change(some));
+        take_together(&mut entries.ends, |some| self.end(some));
         if let Some(now) = entries.advance.take() {
             self.timeline.advance(now, &mut self.sites);
         }
@@ -184,4 +172,10 @@ impl Books {
     pub fn finish(&mut self, now: i64) {
         self.timeline.finish(now, &mut self.sites);
     }
+}
+
+/// Books entries of one kind, some together, and leaves none.
+fn take_together<T>(entries: &mut Vec<T>, book: impl FnMut(&[T])) {
+    entries.chunks(TOGETHER).for_each(book);
+    entries.clear();
 }
